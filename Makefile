@@ -1,0 +1,54 @@
+# The commands of HYPED's repository. `make help` lists them.
+PYTHON ?= python3.11
+VENV ?= .venv
+DATASET ?= mini
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.hyped-setup
+PACKAGES := core imaging seq bench
+PYTEST_WORKERS ?= 2
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.PHONY: help setup btrack repro test test-all bench dist lint docs clean-venv lock
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv with everything pinned, and the four packages in editable mode
+
+$(STAMP): constraints.txt requirements-dev.txt $(PACKAGES:%=packages/hyped-%/pyproject.toml) scripts/system-packages.sh
+	@PYTHON=$(PYTHON) sh scripts/system-packages.sh
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
+		-e 'packages/hyped-core[container,fetch]' -e 'packages/hyped-imaging[aics,btrack]' \
+		-e packages/hyped-seq -e packages/hyped-bench
+	@$(BIN)/python -m hyped_imaging.track.build_btrack || echo "going on without btrack (hyped doctor says more)" >&2
+	@touch $@
+
+btrack: $(STAMP)  ## build btrack's library again where its wheel does not load
+	$(BIN)/python -m hyped_imaging.track.build_btrack
+
+lock: $(STAMP)
+	@$(BIN)/hyped plugins lock
+
+repro: $(STAMP)  ## raw data to report: make repro [DATASET=mini|public HYPED_PUBLIC_DATA=folder]
+	@DATASET=$(DATASET) sh scripts/repro.sh
+
+test: $(STAMP)  ## the tests of the packages and of tests/
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(STAMP)  ## the slow tests too
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
+
+bench: $(STAMP)  ## the performance suite
+	$(BIN)/python -m pytest benchmarks --benchmark-only -o python_files='bench_*.py' $(PYTEST_ARGS)
+
+dist: $(STAMP)  ## four wheels in dist/
+	@rm -rf dist
+	@for p in $(PACKAGES); do $(BIN)/python -m build --wheel --no-isolation --outdir dist packages/hyped-$$p >/dev/null || exit 1; done
+	@ls dist
+
+lint: $(STAMP)  ## style and import rules
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports

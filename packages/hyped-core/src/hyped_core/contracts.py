@@ -1,0 +1,162 @@
+"""What a model of each task has to offer: protocols on plain arrays, tables and AnnData, nothing to inherit from.
+
+Every call gets a :class:`~hyped_core.context.RunContext` as keyword ``context``. Inputs belong to the
+caller: a model must not modify them. Models that learn offer ``save(folder)`` and ``load(folder)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from hyped_core.context import RunContext
+    from hyped_core.design import Perturbation
+
+
+@dataclass(frozen=True, slots=True)
+class ImageMeta:
+    """What is known about an image stack.
+
+    Attributes
+    ----------
+    channel : name, or names joined with ``+`` for several planes.
+    data_range : (lowest, highest) value the camera can give, e.g. ``(0, 16383)`` for 14 bits.
+    offset : camera offset in camera units, where known.
+    gain : camera units per photo-electron, where known.
+    pixel_size_um : edge of a pixel in micrometres.
+    time_h : acquisition time of each plane in hours since the experiment's zero, where known.
+    channels : names of the planes given to a segmenter, in order.
+    """
+
+    channel: str = ""
+    data_range: tuple[float, float] = (0.0, 65535.0)
+    offset: float | None = None
+    gain: float | None = None
+    pixel_size_um: float = 1.0
+    time_h: tuple[float, ...] | None = None
+    channels: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class ExpressionPredictor(Protocol):
+    """Predicts the expression of perturbed cells from control cells.
+
+    ``X`` is ln(1 + counts per 10,000), float32; ``obs["perturbation"]`` names each cell's perturbation
+    (``"control"``, ``"GENE"`` or ``"GENE1+GENE2"``); ``uns["perturbations"]`` maps the names to
+    :class:`~hyped_core.design.Perturbation` as dicts; covariates are ``obs["phase"]`` and ``obs["pool"]``.
+    """
+
+    def fit(self, train: AnnData, validation: AnnData | None = None, *, context: RunContext) -> None:
+        """Learn from control and perturbed training cells."""
+        ...
+
+    def predict(self, control: AnnData, perturbation: Perturbation, *, context: RunContext) -> AnnData:
+        """Predicted cells under ``perturbation``: any number of rows, ``var_names`` as ``control`` has them."""
+        ...
+
+
+@runtime_checkable
+class CellEmbedder(Protocol):
+    """Maps cells to vectors. Input: AnnData whose ``X`` holds raw integer counts."""
+
+    def embed(self, cells: AnnData, *, context: RunContext) -> npt.NDArray[np.float32]:
+        """(cells, d) float32."""
+        ...
+
+    def embed_perturbed(
+        self, cells: AnnData, perturbation: Perturbation, *, context: RunContext
+    ) -> npt.NDArray[np.float32]:
+        """(cells, d) float32 of the cells after the perturbation was applied in silico."""
+        ...
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """Removes noise from the planes of one channel."""
+
+    def denoise(
+        self, stack: npt.NDArray, meta: ImageMeta, *, context: RunContext
+    ) -> npt.NDArray[np.float32]:
+        """(t, y, x) in camera units -> the same shape, float32, camera units."""
+        ...
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Finds nuclei in one frame."""
+
+    def segment(
+        self, planes: npt.NDArray, meta: ImageMeta, *, context: RunContext
+    ) -> npt.NDArray[np.int32]:
+        """(c, y, x) in camera units, channels named by ``meta.channels`` -> labels (y, x), 0 is background."""
+        ...
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Links nuclei over time."""
+
+    def track(
+        self, objects: pd.DataFrame, labels: npt.NDArray | None = None, *, context: RunContext
+    ) -> pd.DataFrame:
+        """Return ``objects``, rows in the same order, with two int64 columns more.
+
+        Input columns: ``frame, time_h, y_um, x_um, label, area_um2`` and intensities. ``track_id`` is
+        positive (0 for an object left unassigned, then ``unassigned_reason`` says why); ``parent_id`` is the
+        track this one came from by division, 0 where there is none.
+        """
+        ...
+
+
+@runtime_checkable
+class Demultiplexer(Protocol):
+    """Assigns each cell to the hashtag it carries."""
+
+    def assign(self, hto: AnnData, *, context: RunContext) -> pd.DataFrame:
+        """Cells x tags raw counts in ``X`` -> one row a cell, indexed by ``hto.obs_names``.
+
+        Columns: ``call`` (tag name, ``"Doublet"`` or ``"Negative"``), ``kind`` (``singlet``, ``doublet``,
+        ``negative``), ``probability`` of the call in [0, 1], ``tags`` (names joined with ``+``).
+        """
+        ...
+
+
+class Trainable(Protocol):
+    """A model with learned state: safetensors and JSON in a folder, never pickle."""
+
+    def save(self, folder: Path) -> None:
+        """Write the state into an empty or new folder."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Read the state back; checks that it fits."""
+        ...
+
+
+PROTOCOLS: dict[str, type] = {
+    "expression": ExpressionPredictor,
+    "embedding": CellEmbedder,
+    "denoise": Denoiser,
+    "segment": Segmenter,
+    "track": Tracker,
+    "demultiplex": Demultiplexer,
+}
+"""Task name -> the protocol its models satisfy."""
+
+REQUIRED_METHODS: dict[str, Sequence[str]] = {
+    "expression": ("fit", "predict"),
+    "embedding": ("embed", "embed_perturbed"),
+    "denoise": ("denoise",),
+    "segment": ("segment",),
+    "track": ("track",),
+    "demultiplex": ("assign",),
+}

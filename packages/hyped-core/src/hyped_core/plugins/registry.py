@@ -1,0 +1,121 @@
+"""Looking things up by name: models, tasks, metrics, datasets, readers, whichever plugin they come from."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from typing import Any, Generic, TypeVar
+
+from hyped_core.errors import NameClashError, UnknownNameError
+from hyped_core.plugins.host import PluginHost, Provided, default_host
+from hyped_core.spec import DatasetSpec, MetricSpec, ModelSpec, ReaderSpec, TaskSpec
+
+S = TypeVar("S")
+
+
+class Registry(Generic[S]):
+    """Names of one kind. A name that two distributions claim is an error only for who asks for it.
+
+    ``get("distribution:name")`` names one of two claimants; a bare name needs to be unique.
+    """
+
+    def __init__(self, kind: str, provided: list[Provided], key: Any) -> None:
+        self.kind = kind
+        self._key = key
+        self._by_key: dict[str, list[Provided]] = defaultdict(list)
+        for item in provided:
+            self._by_key[key(item.spec)].append(item)
+
+    def names(self) -> list[str]:
+        """All names, sorted."""
+        return sorted(self._by_key)
+
+    def items(self) -> list[Provided]:
+        """All contributions, by name, clashing ones included."""
+        return [item for name in self.names() for item in self._by_key[name]]
+
+    def clashes(self) -> dict[str, list[str]]:
+        """Name -> the distributions that claim it, for names claimed more than once."""
+        return {
+            name: [item.plugin.distribution for item in items]
+            for name, items in sorted(self._by_key.items())
+            if len(items) > 1
+        }
+
+    def handle(self, item: Provided, name: str) -> str:
+        """What to call ``item`` so that only it is meant: ``name``, or ``distribution:name`` in a clash."""
+        return f"{item.plugin.distribution}:{name}" if len(self._by_key[self._key(item.spec)]) > 1 else name
+
+    def provided(self, name: str) -> Provided:
+        """The contribution called ``name`` and the plugin it came from.
+
+        Raises
+        ------
+        UnknownNameError
+            Nothing has this name; the closest names are given.
+        NameClashError
+            More than one distribution claims it; both are named.
+        """
+        distribution, _, bare = name.rpartition(":")
+        items = self._by_key.get(bare, [])
+        if distribution:
+            items = [item for item in items if item.plugin.distribution == distribution]
+        if not items:
+            close = difflib.get_close_matches(bare, self.names(), n=3)
+            raise UnknownNameError(
+                f"there is no {self.kind} called {name!r}",
+                mend=f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(self.names())}",
+            )
+        if len(items) > 1:
+            owners = [f"{item.plugin.distribution} {item.plugin.version}" for item in items]
+            if len(set(owners)) == 1:
+                raise NameClashError(
+                    f"{owners[0]} registers the {self.kind} {bare!r} {len(items)} times",
+                    mend=f"its author has to rename one; meanwhile HYPED_BLOCK_PLUGINS={items[0].plugin.name}",
+                )
+            raise NameClashError(
+                f"the {self.kind} {bare!r} is registered by {' and by '.join(owners)}",
+                mend=f"say which one: {items[0].plugin.distribution}:{bare}, "
+                f"or uninstall or block one of them (HYPED_BLOCK_PLUGINS)",
+            )
+        return items[0]
+
+    def get(self, name: str) -> S:
+        """The record called ``name``."""
+        return self.provided(name).spec
+
+
+def models(host: PluginHost | None = None) -> Registry[ModelSpec]:
+    """Models by ``"task/name"``."""
+    return Registry("model", (host or default_host()).collect("hyped_models"), lambda spec: spec.key)
+
+
+def get_model(task: str, name: str, host: PluginHost | None = None) -> ModelSpec:
+    """The model ``name`` (or ``"distribution:name"``) of ``task``."""
+    distribution, _, bare = name.rpartition(":")
+    prefix = f"{distribution}:" if distribution else ""
+    return models(host).get(f"{prefix}{task}/{bare}")
+
+
+def tasks(host: PluginHost | None = None) -> Registry[TaskSpec]:
+    """Benchmark tasks by name."""
+    return Registry("task", (host or default_host()).collect("hyped_tasks"), lambda spec: spec.name)
+
+
+def metrics(host: PluginHost | None = None) -> Registry[MetricSpec]:
+    """Metrics by ``"task/name"``."""
+    return Registry(
+        "metric", (host or default_host()).collect("hyped_metrics"), lambda spec: f"{spec.task}/{spec.name}"
+    )
+
+
+def datasets(host: PluginHost | None = None) -> Registry[DatasetSpec]:
+    """Datasets by name."""
+    return Registry("dataset", (host or default_host()).collect("hyped_datasets"), lambda spec: spec.name)
+
+
+def readers(host: PluginHost | None = None) -> Registry[ReaderSpec]:
+    """Readers by ``"kind/name"``."""
+    return Registry(
+        "reader", (host or default_host()).collect("hyped_readers"), lambda spec: f"{spec.kind}/{spec.name}"
+    )

@@ -1,0 +1,286 @@
+"""What a plugin announces: small frozen records holding import strings, so that listing imports nothing."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from hyped_core.errors import MissingDependencyError, PluginError
+
+API_VERSION = 1
+"""Version of the contracts in :mod:`hyped_core.contracts`; a plugin states the one it was written for."""
+
+TASKS = ("expression", "embedding", "denoise", "segment", "track", "demultiplex")
+"""Tasks that have a contract in core."""
+
+_NAME = re.compile(r"^[a-z][a-z0-9_.-]*$")
+_TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+
+
+def _check_name(kind: str, name: object) -> None:
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise PluginError(
+            f"{kind} name must be lower-case letters, digits, '_', '-' or '.' and start with a letter",
+            where=repr(name),
+        )
+
+
+def _check_target(kind: str, target: object) -> None:
+    if not isinstance(target, str) or not _TARGET.match(target):
+        raise PluginError(f"{kind} must be an import string 'package.module:Name'", where=repr(target))
+
+
+def import_target(target: str) -> Any:
+    """Import ``"package.module:Name"`` and return the object.
+
+    Raises
+    ------
+    PluginError
+        The module cannot be imported or lacks the name.
+    """
+    _check_target("target", target)
+    module_name, _, attribute = target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise PluginError(
+            f"cannot be imported: {error}", where=target, mend=f"pip install {error.name}"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"fails on import: {type(error).__name__}: {error}", where=target) from error
+    try:
+        return getattr(module, attribute)
+    except AttributeError as error:
+        raise PluginError(f"module {module_name!r} has no {attribute!r}", where=target) from error
+
+
+def _is_installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # a parent package is absent or broken
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a model needs beyond its package.
+
+    Attributes
+    ----------
+    modules : import names that have to be importable (``("torch",)``).
+    install : the command that installs them.
+    gpu : True where the model refuses to run on a CPU.
+    memory_gb : main memory at the paper's size, where known.
+    """
+
+    modules: tuple[str, ...] = ()
+    install: str = ""
+    gpu: bool = False
+    memory_gb: float | None = None
+
+    def missing(self) -> tuple[str, ...]:
+        """Names in ``modules`` that are not installed; imports none of them."""
+        return tuple(name for name in self.modules if not _is_installed(name))
+
+    def check(self, who: str) -> None:
+        """Raise `MissingDependencyError` with the install command where a module is missing."""
+        absent = self.missing()
+        if absent:
+            raise MissingDependencyError(
+                f"needs {', '.join(absent)}, which is not installed",
+                where=who,
+                mend=self.install or f"pip install {' '.join(absent)}",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model as `hyped_models` announces it; neither ``target`` nor ``config`` is imported to list it.
+
+    Attributes
+    ----------
+    name : unique within the task.
+    task : one of `TASKS`, or the name of a task that a plugin registered.
+    target : ``"package.module:Class"``, called as ``Class(config)`` (``Class()`` without ``config``).
+    config : ``"package.module:Config"``, a pydantic model with defaults for every field.
+    role : ``"control"`` for a model that is there to be beaten, else ``"model"``.
+    sources : further modules whose code is part of the model (hashed into ``plugins.lock.yaml``).
+    weights : name of the dataset whose manifest lists its published weights (``hyped models fetch``).
+    """
+
+    name: str
+    task: str
+    target: str
+    config: str | None = None
+    summary: str = ""
+    role: Literal["model", "control"] = "model"
+    api_version: int = API_VERSION
+    needs: Needs = field(default_factory=Needs)
+    deterministic: bool = True
+    licence: str = ""
+    citation: str = ""
+    sources: tuple[str, ...] = ()
+    weights: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name("model", self.name)
+        _check_name("task", self.task)
+        _check_target("target", self.target)
+        if self.config is not None:
+            _check_target("config", self.config)
+        if self.role not in ("model", "control"):
+            raise PluginError(f"role must be 'model' or 'control', not {self.role!r}", where=self.name)
+        if not isinstance(self.api_version, int) or isinstance(self.api_version, bool):
+            raise PluginError("api_version must be an integer", where=self.name)
+        if not isinstance(self.needs, Needs):
+            raise PluginError("needs must be a hyped_core.Needs", where=self.name)
+
+    @property
+    def key(self) -> str:
+        """``"<task>/<name>"``, unique over all plugins."""
+        return f"{self.task}/{self.name}"
+
+    def load_config(self, values: dict[str, Any] | None = None) -> Any:
+        """The model's config built from ``values`` (None where the model has no config).
+
+        Raises
+        ------
+        ParamsError
+            A key is unknown or a value is out of range.
+        """
+        from hyped_core.params import build
+
+        if self.config is None:
+            if values:
+                raise PluginError(f"takes no parameters, got {sorted(values)}", where=self.key)
+            return None
+        return build(import_target(self.config), values or {}, where=self.key)
+
+    def create(self, values: dict[str, Any] | None = None) -> Any:
+        """Import the model and return a new instance with its config made from ``values``."""
+        self.needs.check(self.key)
+        factory = import_target(self.target)
+        return factory() if self.config is None else factory(self.load_config(values))
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A command of `hyped`: ``path`` is ``("imaging", "stitch")``, ``target`` imports a click command."""
+
+    path: tuple[str, ...]
+    target: str
+    help: str
+
+    def __post_init__(self) -> None:
+        if not self.path or len(self.path) > 3:
+            raise PluginError("a command path has one to three words", where=repr(self.path))
+        for word in self.path:
+            _check_name("command", word)
+        _check_target("target", self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """A benchmark task: ``target`` imports the class that prepares, runs and scores it."""
+
+    name: str
+    target: str
+    summary: str = ""
+    metrics: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_name("task", self.name)
+        _check_target("target", self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """A metric: a pure function, the direction that is better and what a do-nothing model scores."""
+
+    name: str
+    task: str
+    target: str
+    summary: str = ""
+    better: Literal["higher", "lower", "none"] = "higher"
+    perfect: float | None = None
+    tolerance: float = 1e-6
+
+    def __post_init__(self) -> None:
+        _check_name("metric", self.name)
+        _check_name("task", self.task)
+        _check_target("target", self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """A dataset: ``manifest`` is ``"package:relative/path.yaml"`` inside the package that registers it."""
+
+    name: str
+    manifest: str
+    summary: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name("dataset", self.name)
+        if ":" not in self.manifest:
+            raise PluginError("manifest must be 'package:path'", where=self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSpec:
+    """A reader of movie or cell files, chosen by suffix; ``kind`` is ``"movie"`` or ``"cells"``."""
+
+    name: str
+    kind: Literal["movie", "cells"]
+    suffixes: tuple[str, ...]
+    target: str
+    summary: str = ""
+    needs: Needs = field(default_factory=Needs)
+
+    def __post_init__(self) -> None:
+        _check_name("reader", self.name)
+        _check_target("target", self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSectionSpec:
+    """A section of the report: ``target(context) -> html`` placed by ``order``."""
+
+    name: str
+    title: str
+    target: str
+    order: int = 100
+
+    def __post_init__(self) -> None:
+        _check_name("report section", self.name)
+        _check_target("target", self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheckSpec:
+    """A check of `hyped doctor`: ``target() -> HealthResult``; only ``required`` ones decide its exit code."""
+
+    name: str
+    target: str
+    summary: str = ""
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        _check_name("health check", self.name)
+        _check_target("target", self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthResult:
+    """What a health check found: ``state`` is ``ok``, ``missing`` (optional) or ``broken``."""
+
+    state: Literal["ok", "missing", "broken"]
+    detail: str
+    mend: str = ""
+
+
+Hook = Callable[[], Any]

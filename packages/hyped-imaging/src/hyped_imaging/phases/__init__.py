@@ -1,0 +1,1 @@
+"""Cell-cycle phases of the ``fucci`` system from reporter traces along tracks."""

@@ -1,0 +1,1 @@
+"""hyped-imaging's contributions to the registry: records with import strings, nothing heavy."""

@@ -1,0 +1,1 @@
+"""Segmenters: find nuclei in one frame; measure them into the nuclei table."""

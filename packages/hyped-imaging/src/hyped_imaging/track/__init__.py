@@ -1,0 +1,1 @@
+"""Trackers: link nuclei over time by position in micrometres and time in hours, and find divisions."""

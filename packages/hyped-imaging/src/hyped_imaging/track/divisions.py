@@ -1,0 +1,130 @@
+"""Divisions: a track that begins beside another that at that moment turns into two like halves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hyped_imaging.track.config import LapConfig
+from hyped_imaging.track.links import Objects, near
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+WINDOW = 3
+"""Objects before and after a division whose median area and intensity are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """A candidate: ``mother`` is the last object before, the daughters the first objects after."""
+
+    mother: int
+    first: int
+    second: int
+    cost: float
+
+
+def window_medians(values: FloatArray, following: IntArray, before: bool) -> FloatArray:
+    """Median of each object's value and the next (or last) ones of its track, `WINDOW` in all."""
+    n = len(values)
+    neighbour = following
+    if before:
+        neighbour = np.full(n, -1, np.int64)
+        linked = np.flatnonzero(following >= 0)
+        neighbour[following[linked]] = linked
+    stack = np.full((WINDOW, n), np.nan)
+    at = np.arange(n)
+    for row in range(WINDOW):
+        stack[row, at >= 0] = values[at[at >= 0]]
+        at = np.where(at >= 0, neighbour[at], -1)
+    return np.nanmedian(stack, axis=0)
+
+
+def division_costs(
+    objects: Objects, following: IntArray, mother: IntArray, first: IntArray, second: IntArray, config: LapConfig
+) -> FloatArray:
+    """What each candidate costs; inf where the daughters lie too far apart.
+
+    Sum of: squared distance of the daughters' middle from the mother and of the daughters from one another,
+    in units of ``max_division_um`` (the first halved); the absolute ln ratio of the daughters' areas and of
+    their intensities; and how far ln((I1 + I2) / I mother) is from 0, since DNA is shared out, not made.
+    Values before and after are medians over `WINDOW` frames.
+    """
+    apart = np.linalg.norm(objects.xy[first] - objects.xy[second], axis=1)
+    middle = (objects.xy[first] + objects.xy[second]) / 2
+    away = np.linalg.norm(middle - objects.xy[mother], axis=1)
+    cost = (apart / config.max_division_um) ** 2 + (2 * away / config.max_division_um) ** 2
+    size = window_medians(objects.size, following, before=False)
+    cost = cost + np.abs(size[first] - size[second])
+    if np.ptp(objects.light) > 0:
+        light = window_medians(objects.light, following, before=False)
+        earlier = window_medians(objects.light, following, before=True)
+        cost = cost + np.abs(light[first] - light[second])
+        both = np.logaddexp(light[first], light[second])
+        cost = cost + np.abs(both - earlier[mother])
+    cost[apart > config.max_division_um] = np.inf
+    return cost
+
+
+def division_candidates(
+    objects: Objects, following: IntArray, starts: IntArray, config: LapConfig
+) -> list[Division]:
+    """Every plausible division, cheapest first.
+
+    The second daughter is a track that starts; the mother is an object one frame earlier (or up to
+    ``max_daughter_delay_h`` before) whose track goes on as the first daughter, or ends and hands over to
+    another track that starts.
+    """
+    rows_of = objects.slices()
+    is_start = np.zeros(len(objects.step), dtype=bool)
+    is_start[starts] = True
+    mothers, firsts, seconds = [], [], []
+    for step in range(1, objects.n_steps):
+        here = np.arange(rows_of[step].start, rows_of[step].stop)
+        newborn = here[is_start[here]]
+        if newborn.size == 0:
+            continue
+        earlier = step - 1
+        while earlier >= 0:
+            first_step = earlier + 1
+            if first_step < step and (
+                objects.times[step] - objects.times[first_step] > config.max_daughter_delay_h
+            ):
+                break
+            before = np.arange(rows_of[earlier].start, rows_of[earlier].stop)
+            reach = config.max_division_um + config.slack_um
+            a, b, _ = near(objects.xy[newborn], objects.xy[before], reach)
+            second, mother = newborn[a], before[b]
+            going_on = following[mother] >= 0
+            mothers.append(mother[going_on])
+            firsts.append(following[mother[going_on]])
+            seconds.append(second[going_on])
+            ended = np.unique(mother[~going_on])
+            if earlier == step - 1 and ended.size:
+                for m in ended:
+                    candidates = second[mother == m]
+                    i, j = np.triu_indices(len(candidates), k=1)
+                    mothers.append(np.full(len(i), m))
+                    firsts.append(candidates[i])
+                    seconds.append(candidates[j])
+            earlier -= 1
+    if not mothers:
+        return []
+    m, f, s = (np.concatenate(parts).astype(np.int64) for parts in (mothers, firsts, seconds))
+    # A late second daughter is compared with where the first one is by then.
+    now = f.copy()
+    for _ in range(objects.n_steps):
+        behind = (objects.step[now] < objects.step[s]) & (following[now] >= 0)
+        if not behind.any():
+            break
+        now[behind] = following[now[behind]]
+    kept = (objects.step[now] == objects.step[s]) & (now != s)
+    m, f, s, now = m[kept], f[kept], s[kept], now[kept]
+    cost = division_costs(objects, following, m, now, s, config)
+    cost = cost + 0.2 * (objects.step[s] - objects.step[m] - 1)
+    good = np.flatnonzero(cost < config.division_cost)
+    order = good[np.lexsort((s[good], m[good], cost[good]))]
+    return [Division(int(m[i]), int(f[i]), int(s[i]), float(cost[i])) for i in order]

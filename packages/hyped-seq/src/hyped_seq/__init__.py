@@ -1,0 +1,3 @@
+"""hyped-seq: see README.md of the package."""
+
+__version__ = "0.1.0"

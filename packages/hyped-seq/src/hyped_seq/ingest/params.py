@@ -1,0 +1,70 @@
+"""Parameters of `hyped seq ingest` and `hyped seq import-cells`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hyped_core.params import Params
+
+
+class IngestParams(Params):
+    """How pools are read."""
+
+    hashtags: Literal["counts", "reads", "none"] = "counts"
+    """Where hashtag counts come from: ``hashtags/counts.csv``, ``hashtags/reads.fastq.gz``, or nowhere."""
+    hashtag_folder: str = "hashtags"
+    """Folder of the hashing library inside each pool's folder."""
+    counts_file: str = "counts.csv"
+    """Count table inside `hashtag_folder`; tags in rows or in columns."""
+    reads_file: str = "reads.fastq.gz"
+    """Reads inside `hashtag_folder`."""
+    unlisted_tags: Literal["error", "drop", "keep"] = "error"
+    """What a tag in the matrix gets that the design does not name for its pool."""
+    absent_tags: Literal["error", "zero"] = "error"
+    """What a tag in the design gets that the matrix does not have."""
+    min_cell_overlap: float = Field(0.5, ge=0, le=1)
+    """Least share of the pool's cells that the hashtag table has to know, else it is of another run."""
+    tag_distance: int = Field(2, ge=0, le=4)
+    """Largest edit distance between a read and a hashtag's barcode."""
+    barcode_distance: int = Field(2, ge=0, le=3)
+    """Largest edit distance between a read and a cell barcode of the whitelist."""
+    umi_length: int = Field(12, ge=6, le=16)
+    """Length of the UMI (12 in 10x 3' v3 and v4)."""
+    umi_distance: int = Field(1, ge=0, le=2)
+    """UMIs of one cell and tag at most this far (Hamming) from a more frequent one are counted with it."""
+
+
+class ImportCellsParams(Params):
+    """Which columns of a finished h5ad hold what."""
+
+    perturbation_column: str | None = None
+    """``obs`` column with the perturbation; None: the first of ``assigned_condition``, ``perturbation``,
+    ``condition`` that is there."""
+    condition_column: str | None = None
+    """``obs`` column with the condition; None: the perturbation's."""
+    phase_column: str | None = None
+    """``obs`` column with the phase; None: ``assigned_phase`` or ``phase`` where there is one."""
+    pool_column: str | None = None
+    """``obs`` column with the capture; None: ``pool`` or ``batch``, else every cell is of ``pool_name``."""
+    pool_name: str = "all"
+    """Pool of every cell where no column says it."""
+    control_names: tuple[str, ...] = ("control", "ctrl", "non-targeting", "NT", "unperturbed")
+    """Values that mean unperturbed."""
+    separators: tuple[str, ...] = ("+", "_", ",")
+    """What parts two genes in a perturbation's name; ``_`` and ``,`` only where a whole name is no known one."""
+    direction: Literal["activation", "suppression"] = "activation"
+    """What the perturbation does to its genes, where `direction_column` does not say it."""
+    direction_column: str | None = None
+    """``obs`` column with CRISPRa / CRISPRi, activation / suppression."""
+    agent: str = ""
+    """What was given (``CRISPRa``), where `direction_column` does not say it."""
+    filter: dict[str, str | list[str]] = {}
+    """``obs`` column -> value or values to keep."""
+    counts_layer: str | None = None
+    """Layer with raw counts; None: ``counts``, else ``raw.X``, else ``X`` where it holds counts."""
+    target_sum: float = Field(1e4, gt=0)
+    """Counts per cell after normalisation."""
+    min_cells: int = Field(1, ge=1)
+    """Perturbations with fewer cells are left out and listed."""

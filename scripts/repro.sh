@@ -1,0 +1,15 @@
+#!/bin/sh
+# Raw data to report for one dataset: get the data, lock the plugins, run the pipeline.
+set -eu
+dataset=${DATASET:-mini}
+if [ "$dataset" != mini ]; then
+    if [ "$dataset" = public ] && [ -n "${HYPED_PUBLIC_DATA:-}" ]; then
+        hyped data fetch public --from "$HYPED_PUBLIC_DATA"
+    elif [ ! -d "data/$dataset/raw" ]; then
+        echo "data/$dataset/raw is not there. Get it with: hyped data fetch $dataset [--from FOLDER]" >&2
+        exit 3
+    fi
+    hyped data use "$dataset"
+fi
+hyped plugins lock
+dvc repro "report@$dataset"

@@ -1,0 +1,56 @@
+"""The rules of the house: who imports whom, and what may not lie in the repository."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+from tests.conftest import run, tool_environment
+
+
+def test_import_rules_hold(root: Path):
+    done = run([str(Path(sys.executable).parent / "lint-imports")], root, env=tool_environment())
+    assert "0 broken" in done.stdout
+
+
+def test_no_unpickling_outside_the_one_audited_loader(root: Path):
+    allowed = {"packages/hyped-core/src/hyped_core/io/unpickle.py"}
+    found = []
+    for file in sorted(root.glob("packages/*/src/**/*.py")):
+        name = file.relative_to(root).as_posix()
+        if name in allowed:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            modules = []
+            if isinstance(node, ast.Import):
+                modules = [alias.name.split(".")[0] for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                modules = [(node.module or "").split(".")[0]]
+            elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                    found.append(f"{name}: allow_pickle")
+            elif isinstance(node, ast.Attribute) and node.attr == "read_pickle":
+                found.append(f"{name}: read_pickle")
+            if {"pickle", "cloudpickle", "dill", "joblib", "shelve"} & set(modules):
+                found.append(f"{name}: {modules}")
+    assert found == []
+
+
+def test_tracked_files_are_small_and_name_no_machine(root: Path, tracked_files: list[str]):
+    place = re.compile(r"(^|[^A-Za-z0-9_.~-])/(work|farm|root)/")
+    for name in tracked_files:
+        file = root / name
+        assert file.stat().st_size < 2_000_000, f"{name} is over 2 MB"
+        if file.suffix in {".py", ".md", ".yaml", ".toml", ".sh", ".txt", ""}:
+            text = file.read_text(errors="ignore")
+            assert not place.search(text) or name == "tests/test_architecture.py", f"{name} names a machine's path"
+
+
+def test_modules_are_documented_and_not_too_long(root: Path):
+    for file in sorted(root.glob("packages/*/src/**/*.py")):
+        text = file.read_text()
+        assert len(text.splitlines()) <= 600, f"{file} is over 600 lines"
+        if text.strip():
+            assert ast.get_docstring(ast.parse(text)), f"{file} opens without a docstring"
