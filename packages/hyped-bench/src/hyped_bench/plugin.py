@@ -1,1 +1,210 @@
 """hyped-bench's contributions to the registry: records with import strings, nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hyped_core.plugins.hookspecs import hookimpl
+from hyped_core.spec import CommandSpec, MetricSpec, ModelSpec, TaskSpec
+
+_LICENCE = "BSD-3-Clause"
+_LINEAR = "Ahlmann-Eltze, Huber and Anders, Nature Methods 2025"
+_CONTROLS = (
+    ("identity", "denoise", "denoise:Identity", None, "Returns the noisy stack", ""),
+    ("gaussian", "denoise", "denoise:Gaussian", "denoise:GaussianConfig", "Gaussian blur of each plane", ""),
+    ("median", "denoise", "denoise:Median", "denoise:MedianConfig", "Median filter of each plane", ""),
+    (
+        "otsu",
+        "segment",
+        "segment:Otsu",
+        "segment:OtsuConfig",
+        "Otsu's threshold and connected components",
+        "",
+    ),
+    (
+        "nearest",
+        "track",
+        "track:NearestTracker",
+        "track:NearestConfig",
+        "Mutual nearest neighbours, no divisions",
+        "",
+    ),
+    (
+        "top_tag",
+        "demultiplex",
+        "demultiplex:TopTag",
+        None,
+        "The tag that stands out most, never a doublet",
+        "",
+    ),
+    ("no_change", "expression", "expression:NoChange", None, "The control cells, unchanged", ""),
+    (
+        "train_mean",
+        "expression",
+        "expression:TrainMean",
+        None,
+        "Mean shift of all training perturbations",
+        "",
+    ),
+    (
+        "matching_mean",
+        "expression",
+        "expression:MatchingMean",
+        None,
+        "Mean shift of training perturbations that share a gene",
+        "Vinas Torne et al. (Systema), Nature Biotechnology 2025",
+    ),
+    (
+        "additive",
+        "expression",
+        "expression:Additive",
+        None,
+        "Sum of the single perturbations' shifts",
+        _LINEAR,
+    ),
+    (
+        "bilinear",
+        "expression",
+        "bilinear:Bilinear",
+        "bilinear:BilinearConfig",
+        "Ridge regression between principal components of genes",
+        _LINEAR,
+    ),
+    (
+        "nearest",
+        "expression",
+        "expression:Nearest",
+        None,
+        "Shift of the most similar training perturbation",
+        "",
+    ),
+    (
+        "pool_effect",
+        "expression",
+        "expression:PoolEffect",
+        None,
+        "What all other conditions share, where condition and pool are confounded",
+        "",
+    ),
+)
+
+
+@hookimpl
+def hyped_models() -> Iterable[ModelSpec]:
+    """Controls of every task."""
+    for name, task, target, config, summary, citation in _CONTROLS:
+        yield ModelSpec(
+            name=name,
+            task=task,
+            target=f"hyped_bench.controls.{target}",
+            config=None if config is None else f"hyped_bench.controls.{config}",
+            summary=summary,
+            role="control",
+            licence=_LICENCE,
+            citation=citation,
+            sources=("hyped_bench.controls.expression",) if target.startswith("bilinear") else (),
+        )
+
+
+@hookimpl
+def hyped_tasks() -> Iterable[TaskSpec]:
+    """Every task with the metrics its JSON leads with."""
+    tasks = "hyped_bench.tasks"
+    yield TaskSpec("denoise", f"{tasks}.denoise:DenoiseTask", "Remove camera noise", ("psnr", "ssim", "mse"))
+    yield TaskSpec(
+        "segment", f"{tasks}.segment:SegmentTask", "Find nuclei", ("f1_iou50", "seg", "foreground_recall")
+    )
+    yield TaskSpec(
+        "track",
+        f"{tasks}.track:TrackTask",
+        "Link nuclei over time",
+        ("tra", "lnk", "det", "division_f1", "n_unassigned"),
+    )
+    yield TaskSpec(
+        "demultiplex",
+        f"{tasks}.demultiplex:DemultiplexTask",
+        "Assign cells to hashtags",
+        ("accuracy", "f_singlet"),
+    )
+    yield TaskSpec(
+        "expression",
+        f"{tasks}.expression:ExpressionTask",
+        "Predict expression under unseen perturbations",
+        (
+            "pearson_delta",
+            "mse_relative",
+            "wmse",
+            "pds_l1",
+            "energy_distance",
+            "cosine",
+            "pearson",
+            "mse",
+            "mae",
+        ),
+    )
+    yield TaskSpec("stitch", f"{tasks}.pipeline:StitchTask", "Place tiles", ("residual_px", "seam_error"))
+    yield TaskSpec(
+        "phases_imaging",
+        f"{tasks}.pipeline:PhasesImagingTask",
+        "Phases from reporters",
+        ("phase_accuracy", "fraction_error"),
+    )
+    yield TaskSpec(
+        "phases_rna",
+        f"{tasks}.pipeline:PhasesRnaTask",
+        "Phases from expression",
+        ("phase_accuracy", "fraction_error"),
+    )
+
+
+@hookimpl
+def hyped_metrics() -> Iterable[MetricSpec]:
+    """Metrics with the direction that is better, their perfect value and the tolerance of a rerun."""
+    rows = (
+        ("denoise", "image", "mse psnr ssim", "lower higher higher", (0.0, None, 1.0)),
+        (
+            "segment",
+            "segmentation",
+            "f1_from_counts seg_values foreground_counts",
+            "higher higher higher",
+            (1.0, 1.0, 1.0),
+        ),
+        ("demultiplex", "demultiplex", "accuracy f_singlet", "higher higher", (1.0, 1.0)),
+        (
+            "expression",
+            "expression",
+            "cosine pearson mse mae pearson_delta cosine_delta mse_delta mse_relative wmse energy_distance",
+            "higher higher lower lower higher higher lower lower lower lower",
+            (1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0),
+        ),
+    )
+    names = {"f1_from_counts": "f1_iou50", "seg_values": "seg", "foreground_counts": "foreground_recall"}
+    for task, module, functions, better, perfect in rows:
+        for function, direction, best in zip(functions.split(), better.split(), perfect, strict=True):
+            yield _metric(names.get(function, function), task, module, function, direction, best)
+    for name in ("tra", "lnk", "det", "division_f1"):
+        yield _metric(name, "track", "tracking", "tracking_scores", "higher", 1.0)
+    for name in ("pds_l1", "pds_l2", "pds_cosine"):
+        yield _metric(name, "expression", "expression", "discrimination", "higher", 1.0)
+    for task in ("phases_imaging", "phases_rna"):
+        yield _metric("phase_accuracy", task, "phases", "phase_accuracy", "higher", 1.0)
+        yield _metric("fraction_error", task, "phases", "fraction_error", "lower", 0.0)
+    for name in ("residual_px", "seam_error"):
+        yield MetricSpec(name, "stitch", "hyped_bench.tasks.pipeline:StitchTask", better="lower", perfect=0.0)
+
+
+def _metric(
+    name: str, task: str, module: str, function: str, better: str, perfect: float | None
+) -> MetricSpec:
+    return MetricSpec(name, task, f"hyped_bench.metrics.{module}:{function}", better=better, perfect=perfect)  # type: ignore[arg-type]
+
+
+@hookimpl
+def hyped_commands() -> Iterable[CommandSpec]:
+    """Commands of the benchmark."""
+    cli = "hyped_bench.cli"
+    yield CommandSpec(("bench", "run"), f"{cli}:run", "Run models on a task and score them.")
+    yield CommandSpec(("bench", "score"), f"{cli}:score", "Score a file of predicted expression.")
+    yield CommandSpec(("bench", "status"), f"{cli}:status", "What has been scored and what is left.")
+    yield CommandSpec(("bench", "compare"), f"{cli}:compare", "Compare two runs within tolerance.")
+    yield CommandSpec(("demo",), "hyped_bench.cli_demo:demo", "A tiny container, scored in a minute.")

@@ -47,7 +47,7 @@ class LineProgress:
             now = time.monotonic()
             if now - last >= self.interval_s:
                 last = now
-                print(f"{description}: {done}/{total if total is not None else '?'}", file=sys.stderr)
+                sys.stderr.write(f"{description}: {done}/{total if total is not None else '?'}\n")
 
 
 class RichProgress:
@@ -95,5 +95,5 @@ class RunContext:
 def _word(part: int | str) -> int:
     """A stable non-negative integer for one part of a stream's name."""
     if isinstance(part, str):
-        return int.from_bytes(part.encode(), "little") & 0xFFFFFFFFFFFFFFFF
+        return int.from_bytes(part.encode(), "little")
     return int(part)

@@ -70,7 +70,8 @@ def read_yaml(path: str | Path) -> Any:
     if not path.is_file():
         raise MissingFileError("no such file", where=path, mend="give the path of a YAML file")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where PyYAML has it
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"not valid YAML: {error}", where=path, mend="correct the file's syntax") from error
 
@@ -92,7 +93,7 @@ def read_section(reference: str) -> dict[str, Any]:
     return value
 
 
-def load_params(reference: str | None, model: type[M], **overrides: Any) -> M:
+def load_params(reference: str | None, model: type[M], /, **overrides: Any) -> M:
     """``model`` filled from ``"file.yaml#section"``; ``overrides`` that are not None win over the file.
 
     >>> from hyped_core.params import Params, load_params

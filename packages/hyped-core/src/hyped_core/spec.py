@@ -164,8 +164,9 @@ class ModelSpec:
     def create(self, values: dict[str, Any] | None = None) -> Any:
         """Import the model and return a new instance with its config made from ``values``."""
         self.needs.check(self.key)
+        config = self.load_config(values)
         factory = import_target(self.target)
-        return factory() if self.config is None else factory(self.load_config(values))
+        return factory() if self.config is None else factory(config)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +263,7 @@ class ReportSectionSpec:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheckSpec:
-    """A check of `hyped doctor`: ``target() -> HealthResult``; only ``required`` ones decide its exit code."""
+    """A check of `hyped doctor`: ``target() -> HealthResult``; ``required`` ones decide its exit code."""
 
     name: str
     target: str

@@ -1,1 +1,97 @@
 """hyped-imaging's contributions to the registry: records with import strings, nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hyped_core.plugins.hookspecs import hookimpl
+from hyped_core.spec import CommandSpec, HealthCheckSpec, ModelSpec, Needs, ReaderSpec
+
+
+@hookimpl
+def hyped_models() -> Iterable[ModelSpec]:
+    """Segmenters, trackers and classical denoisers."""
+    yield ModelSpec(
+        "paper", "segment", "hyped_imaging.segment.paper:PaperSegmenter", "hyped_imaging.segment.paper:PaperConfig",
+        "The paper's six steps: clip, scale, stack reporters, Gaussian and Otsu, watershed, masks",
+        licence="BSD-3-Clause", sources=("hyped_imaging.segment.planes",),
+    )  # fmt: skip
+    yield ModelSpec(
+        "nuclei", "segment", "hyped_imaging.segment.nuclei:NucleiSegmenter",
+        "hyped_imaging.segment.nuclei:NucleiConfig",
+        "Nuclear channel: background off, blobs split, each nucleus outlined at its own level (default)",
+        licence="BSD-3-Clause",
+        sources=("hyped_imaging.segment.planes", "hyped_imaging.segment.background", "hyped_imaging.segment.regions"),
+    )  # fmt: skip
+    yield ModelSpec(
+        "lap", "track", "hyped_imaging.track.lap:LapTracker", "hyped_imaging.track.config:LapConfig",
+        "Linear assignment in micrometres and hours, gap closing, divisions (default)",
+        licence="BSD-3-Clause",
+        sources=(
+            "hyped_imaging.track.assignment", "hyped_imaging.track.divisions", "hyped_imaging.track.links",
+            "hyped_imaging.track.objects",
+        ),
+    )  # fmt: skip
+    yield ModelSpec(
+        "btrack", "track", "hyped_imaging.track.btrack:BtrackTracker", "hyped_imaging.track.btrack:BtrackConfig",
+        "Bayesian tracking with a global integer program (the paper's)",
+        needs=Needs(modules=("btrack", "cvxopt"), install="pip install 'hyped-imaging[btrack]'"),
+        licence="MIT (btrack), GPL-3.0 (cvxopt's GLPK)",
+        citation="Ulicna et al. 2021, doi:10.3389/fcomp.2021.734559",
+        sources=("hyped_imaging.track.objects",),
+    )  # fmt: skip
+    yield ModelSpec(
+        "tv", "denoise", "hyped_imaging.denoise.tv:TotalVariation", "hyped_imaging.denoise.tv:TotalVariationConfig",
+        "Total variation (Chambolle), weight from the noise", licence="BSD-3-Clause",
+        citation="Chambolle 2004, doi:10.1023/B:JMIV.0000011325.36760.1e",
+        sources=("hyped_imaging.denoise.noise",),
+    )  # fmt: skip
+    yield ModelSpec(
+        "nlm", "denoise", "hyped_imaging.denoise.nlm:NonLocalMeans", "hyped_imaging.denoise.nlm:NonLocalMeansConfig",
+        "Non-local means after a variance-stabilising map", licence="BSD-3-Clause",
+        citation="Buades et al. 2005; Foi 2009", sources=("hyped_imaging.denoise.noise",),
+    )  # fmt: skip
+
+
+@hookimpl
+def hyped_commands() -> Iterable[CommandSpec]:
+    """Steps on a user's own files."""
+    yield CommandSpec(
+        ("imaging", "simulate"), "hyped_imaging.cli_simulate:simulate_command", "Simulate movies with known truth."
+    )
+    yield CommandSpec(
+        ("imaging", "stitch"), "hyped_imaging.cli_stitch:stitch", "Tiles of a CZI's scene into one movie."
+    )
+    yield CommandSpec(
+        ("imaging", "import-movie"), "hyped_imaging.cli_stitch:import_movie_command",
+        "TIFF, HDF5 frames or OME-NGFF into a movie.",
+    )  # fmt: skip
+    yield CommandSpec(
+        ("imaging", "export"), "hyped_imaging.cli_stitch:export", "A movie as one HDF5 file per frame."
+    )
+    yield CommandSpec(
+        ("imaging", "segment"), "hyped_imaging.cli_segment:segment", "Find and measure nuclei in a movie."
+    )
+    yield CommandSpec(("imaging", "track"), "hyped_imaging.cli_track:track", "Link nuclei over time.")
+    yield CommandSpec(
+        ("imaging", "phases"), "hyped_imaging.cli_phases:phases", "Call cell-cycle phases along tracks."
+    )
+
+
+@hookimpl
+def hyped_readers() -> Iterable[ReaderSpec]:
+    """Files that `import-movie` reads."""
+    movies = "hyped_imaging.movies"
+    frames = f"{movies}.hdf5:read_frames"
+    yield ReaderSpec("tiff", "movie", (".tif", ".tiff"), f"{movies}.tiff:read_tiff", "TIFF, OME-TIFF, ImageJ")
+    yield ReaderSpec("hdf5-frames", "movie", (".h5", ".hdf5"), frames, "HDF5, one a frame")
+    yield ReaderSpec("ngff", "movie", (".zarr",), f"{movies}.ngff:read_ngff", "OME-NGFF 0.4 and 0.5")
+
+
+@hookimpl
+def hyped_health_checks() -> Iterable[HealthCheckSpec]:
+    """The CZI readers and btrack's library."""
+    health = "hyped_imaging.health"
+    yield HealthCheckSpec("pylibczirw", f"{health}:pylibczirw", "CZI reader and writer", required=True)
+    yield HealthCheckSpec("aicspylibczi", f"{health}:aicspylibczi", "Faster CZI reader")
+    yield HealthCheckSpec("btrack", f"{health}:btrack", "btrack and its compiled library")

@@ -1,1 +1,69 @@
 """hyped-seq's contributions to the registry: records with import strings, nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from hyped_core.plugins.hookspecs import hookimpl
+from hyped_core.spec import CommandSpec, ModelSpec, Needs
+
+
+@hookimpl
+def hyped_models() -> Iterable[ModelSpec]:
+    """Demultiplexers and expression models."""
+    demultiplex = "hyped_seq.demultiplex"
+    yield ModelSpec(
+        name="hashed",
+        task="demultiplex",
+        target=f"{demultiplex}.hashed:Hashed",
+        config=f"{demultiplex}.hashed:HashedConfig",
+        summary="Background-centred log counts, a monotone mixture per tag, doublets by expected share.",
+        licence="BSD-3-Clause",
+        sources=(f"{demultiplex}.background", f"{demultiplex}.calls"),
+    )
+    yield ModelSpec(
+        name="hashsolo",
+        task="demultiplex",
+        target=f"{demultiplex}.hashsolo:HashSolo",
+        config=f"{demultiplex}.hashsolo:HashSoloConfig",
+        summary="HashSolo as scanpy implements it.",
+        needs=Needs(modules=("scanpy",), install="pip install scanpy"),
+        licence="BSD-3-Clause",
+        citation="Bernstein et al. 2020, doi:10.1016/j.cels.2020.05.010",
+        sources=(f"{demultiplex}.calls",),
+    )
+    yield ModelSpec(
+        name="latent_ridge",
+        task="expression",
+        target="hyped_seq.expression.latent_ridge:LatentRidge",
+        config="hyped_seq.expression.latent_ridge:LatentRidgeConfig",
+        summary="Ridge from gene embeddings to latent changes, with damped addition for combinations.",
+        needs=Needs(modules=("safetensors",), install="pip install safetensors"),
+        licence="BSD-3-Clause",
+    )
+
+
+@hookimpl
+def hyped_commands() -> Iterable[CommandSpec]:
+    """The commands under `hyped seq`."""
+    yield CommandSpec(
+        ("seq", "simulate"),
+        "hyped_seq.cli_simulate:simulate",
+        "Pools, hashtags and a screen with known truth.",
+    )
+    yield CommandSpec(("seq", "ingest"), "hyped_seq.cli_ingest:ingest", "Raw matrices and hashtags to h5ad.")
+    yield CommandSpec(
+        ("seq", "demultiplex"),
+        "hyped_seq.cli_demultiplex:demultiplex",
+        "Call each cell's hashtag and condition.",
+    )
+    yield CommandSpec(
+        ("seq", "annotate"),
+        "hyped_seq.cli_annotate:annotate",
+        "Quality, normalisation, embedding, phases, contrasts.",
+    )
+    yield CommandSpec(
+        ("seq", "import-cells"),
+        "hyped_seq.cli_import_cells:import_cells",
+        "A finished h5ad to annotated cells.",
+    )

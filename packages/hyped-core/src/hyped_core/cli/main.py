@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +12,20 @@ from typing import Any
 import click
 
 from hyped_core import __version__
-from hyped_core.errors import HypedError
-from hyped_core.plugins.host import Provided, default_host
+from hyped_core.errors import (
+    HypedError,
+    InvalidDataError,
+    MissingHardwareError,
+    NameClashError,
+    PluginError,
+    UsageError,
+)
+from hyped_core.plugins.host import BLOCK_VARIABLE, PluginHost, Provided, default_host, stdout_to_stderr
 from hyped_core.spec import import_target
+
+OWN_DISTRIBUTION = "hyped-core"
+DEBUG_VARIABLE = "HYPED_DEBUG"
+"""Set it to see the traceback of an error of the file system."""
 
 GROUPS = {
     "data": "Datasets and containers: fetch, use, assemble, info, validate.",
@@ -42,11 +55,28 @@ class LazyGroup(click.Group):
         if not matching:
             return None
         leaves = [item for item in matching if len(item.spec.path) == self._depth + 1]
-        if leaves:
-            return import_target(leaves[0].spec.target)
-        return LazyGroup(
-            name=cmd_name, help=GROUPS.get(cmd_name, ""), depth=self._depth + 1, provided=matching
-        )
+        if not leaves:
+            return LazyGroup(
+                name=cmd_name, help=GROUPS.get(cmd_name, ""), depth=self._depth + 1, provided=matching
+            )
+        if len(leaves) > 1:
+            owners = [f"{item.plugin.distribution} {item.plugin.version}" for item in leaves]
+            raise NameClashError(
+                f"the command {' '.join(leaves[0].spec.path)!r} is registered by {' and by '.join(owners)}",
+                mend=f"uninstall one of them, or set {BLOCK_VARIABLE}={leaves[-1].plugin.name}",
+            )
+        return _import_command(leaves[0])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; for an unknown one the closest names are given."""
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.list_commands(ctx):
+            close = difflib.get_close_matches(name, self.list_commands(ctx), n=3)
+            hint = f"Did you mean {' or '.join(close)}?" if close else f"Try '{ctx.command_path} --help'."
+            ctx.fail(f"No such command {name!r}. {hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Help lines straight from the records, without importing the commands."""
@@ -60,12 +90,45 @@ class LazyGroup(click.Group):
                 formatter.write_dl(rows)
 
 
+def _import_command(item: Provided) -> click.Command:
+    with stdout_to_stderr():
+        command = import_target(item.spec.target)
+    if not isinstance(command, click.Command):
+        raise PluginError(
+            f"is not a click command but {type(command).__name__}",
+            where=item.spec.target,
+            mend=item.plugin.mend or f"report it to the authors of {item.plugin.distribution}",
+        )
+    return command
+
+
+def usable_commands(host: PluginHost) -> list[Provided]:
+    """The commands of all plugins, less those that would hide others: these become faults of their plugin.
+
+    A command may not stand where other commands have a group, and HYPED's own commands cannot be taken over,
+    so that those which show and mend a broken plugin always work.
+    """
+    provided = host.collect("hyped_commands")
+    groups = {item.spec.path[:depth] for item in provided for depth in range(1, len(item.spec.path))}
+    own = {item.spec.path for item in provided if item.plugin.distribution == OWN_DISTRIBUTION}
+    kept = []
+    for item in provided:
+        words = " ".join(item.spec.path)
+        if item.spec.path in groups:
+            host.refuse(item.plugin, "hyped_commands", f"the command {words!r} is a group of other commands")
+        elif item.spec.path in own and item.plugin.distribution != OWN_DISTRIBUTION:
+            host.refuse(item.plugin, "hyped_commands", f"the command {words!r} belongs to {OWN_DISTRIBUTION}")
+        else:
+            kept.append(item)
+    return kept
+
+
 def root() -> click.Group:
     """The ``hyped`` command with everything the installed plugins contribute."""
     group = LazyGroup(
         name="hyped",
         help="HYPED: movies and counts of perturbed cells into one container, and models scored against it.",
-        provided=default_host().collect("hyped_commands"),
+        provided=usable_commands(default_host()),
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     return click.version_option(__version__, prog_name="hyped")(group)
@@ -73,7 +136,13 @@ def root() -> click.Group:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 ok, 1 failed, 2 usage, 3 data, 4 plugin, 5 missing, 6 regression."""
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run(arguments))
+
+
+def _interrupt(*_: object) -> None:
+    """A polite kill is treated as an interrupt, so that temporaries are removed."""
+    raise KeyboardInterrupt
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -83,9 +152,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.BadParameter as error:
+        error.show()
+        named_file = error.param is not None and isinstance(error.param.type, (click.Path, click.File))
+        return InvalidDataError.exit_code if named_file else UsageError.exit_code
+    except click.FileError as error:
+        error.show()
+        return InvalidDataError.exit_code
     except click.ClickException as error:
         error.show()
-        return 2
+        return UsageError.exit_code
     except HypedError as error:
         click.echo(f"error: {error}", err=True)
         return error.exit_code
@@ -95,6 +171,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError:
+        click.echo(
+            "error: not enough memory\n  to mend: fewer threads, smaller chunks or a larger machine", err=True
+        )
+        return MissingHardwareError.exit_code
+    except OSError as error:
+        if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
+            raise
+        click.echo(f"error: {error} (set {DEBUG_VARIABLE}=1 for the traceback)", err=True)
+        return InvalidDataError.exit_code if isinstance(error, FileNotFoundError) else HypedError.exit_code
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 _LAZY = {
     "HypedData": "hyped_core.container.data",
-    "assemble": "hyped_core.container.assemble",
+    "assemble": "hyped_core.container.assembly",
     "Labels": "hyped_core.container.labels",
     "LabelsWriter": "hyped_core.container.labels",
     "Movie": "hyped_core.container.movies",

@@ -15,6 +15,7 @@ from hyped_core.errors import InvalidDataError, UnsupportedDataError
 
 if TYPE_CHECKING:
     import dask.array
+    import xarray
 
 
 class Labels(FrameReader):
@@ -32,9 +33,14 @@ class Labels(FrameReader):
             Naming the folder and what to do.
         """
         labels = cls._open(path, interval_h)
-        if not np.issubdtype(labels.dtype, np.integer) or labels.layout.hyped.get("kind", "labels") != "labels":
+        if (
+            not np.issubdtype(labels.dtype, np.integer)
+            or labels.layout.hyped.get("kind", "labels") != "labels"
+        ):
             raise UnsupportedDataError(
-                f"is no labels image ({labels.dtype})", where=labels.path, mend="give the folder of the labels"
+                f"is no labels image ({labels.dtype})",
+                where=labels.path,
+                mend="give the folder of the labels",
             )
         return labels
 
@@ -55,12 +61,29 @@ class Labels(FrameReader):
         pixels = self._read(index, 0) if "c" in self.layout.axes else self._read(index)
         return pixels.astype(np.int32, copy=False)
 
+    def lazy(self, index: int) -> dask.array.Array:
+        """`frame` as a dask array (y, x) int32, read when it is computed."""
+        return self._delayed(self.frame, index, self.shape[1:], np.dtype(np.int32))
+
     def dask(self) -> dask.array.Array:
         """The labels as a lazy dask array (t, y, x), a frame a block."""
         import dask.array as da
 
         blocks = tuple(1 if axis == "t" else -1 for axis in self.layout.axes)
         return da.from_array(self._array, chunks=blocks, name=False).reshape(self.shape)
+
+    def xarray(self) -> xarray.DataArray:
+        """The labels as a lazy DataArray with coordinates ``time_h``, ``y`` and ``x`` (micrometres)."""
+        import xarray
+
+        _, height, width = self.shape
+        coords: dict[str, Any] = {
+            "y": np.arange(height) * self.pixel_size_um,
+            "x": np.arange(width) * self.pixel_size_um,
+        }
+        if self.has_times:
+            coords["time_h"] = ("t", self.time_h)
+        return xarray.DataArray(self.dask(), dims=("t", "y", "x"), coords=coords, name=self.name)
 
 
 class LabelsWriter(FrameWriter):

@@ -16,7 +16,7 @@ from hyped_core.container import ngff
 from hyped_core.container.labels import Labels, LabelsWriter
 from hyped_core.container.planes import FrameReader, FrameWriter, check_times
 from hyped_core.contracts import ImageMeta
-from hyped_core.errors import CorruptFileError, DesignError, InvalidDataError
+from hyped_core.errors import CorruptFileError, DesignError, InvalidDataError, UnsupportedDataError
 
 if TYPE_CHECKING:
     import dask.array
@@ -47,6 +47,12 @@ class Movie(FrameReader):
             Naming the folder and what to do.
         """
         movie = cls._open(path, interval_h)
+        if movie.layout.hyped.get("kind", "movie") != "movie":
+            raise UnsupportedDataError(
+                f"is no movie but {movie.layout.hyped['kind']}",
+                where=movie.path,
+                mend="give the folder of the movie",
+            )
         if len(movie.channels) != movie.shape[1]:
             raise CorruptFileError(
                 f"names {len(movie.channels)} channels, the array has {movie.shape[1]}",
@@ -78,7 +84,9 @@ class Movie(FrameReader):
         """Position of the channel called ``name``."""
         if name not in self.channels:
             raise DesignError(
-                f"there is no channel {name!r}", where=self.path, mend=f"channels there: {', '.join(self.channels)}"
+                f"there is no channel {name!r}",
+                where=self.path,
+                mend=f"channels there: {', '.join(self.channels)}",
             )
         return self.channels.index(name)
 
@@ -86,6 +94,10 @@ class Movie(FrameReader):
         """All channels of one time point, (c, y, x)."""
         pixels = self._read(index)
         return pixels if pixels.ndim == 3 else pixels[None]
+
+    def lazy(self, index: int) -> dask.array.Array:
+        """`frame` as a dask array (c, y, x), read when it is computed."""
+        return self._delayed(self.frame, index, self.shape[1:], self.dtype)
 
     def plane(self, index: int, channel: str) -> npt.NDArray:
         """One channel of one time point, (y, x)."""
@@ -116,7 +128,7 @@ class Movie(FrameReader):
         return da.from_array(array, chunks=blocks, name=False).reshape(self.shape)
 
     def xarray(self) -> xarray.DataArray:
-        """The movie as a lazy DataArray with ``time_h``, ``c``, ``y`` and ``x`` (pixel centres in micrometres)."""
+        """The movie as a lazy DataArray with coordinates ``time_h``, ``c``, ``y`` and ``x`` (micrometres)."""
         import xarray
 
         _, _, height, width = self.shape
@@ -203,7 +215,7 @@ def write_movie(
     attrs: Mapping[str, Any] | None = None,
     chunk_yx: tuple[int, int] = (512, 512),
 ) -> Path:
-    """Write a movie from an array (t, c, y, x) or from frames (c, y, x) one after another; returns its path."""
+    """Write a movie from an array (t, c, y, x) or from frames (c, y, x) in turn; returns its path."""
     source = iter(frames)
     first = next(source, None)
     if first is None:

@@ -1,4 +1,4 @@
-"""OME-NGFF metadata of movies and labels: made for writing, parsed and checked for reading. No pixels here."""
+"""OME-NGFF metadata of movies and labels: made for writing, parsed for reading. No pixels here."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from hyped_core.container.extras import need
 from hyped_core.errors import CorruptFileError, MissingFileError, UnsupportedDataError
 
 if TYPE_CHECKING:
@@ -87,11 +88,11 @@ def open_array(path: Path, kind: str) -> tuple[zarr.Array, Layout]:
     MissingFileError, CorruptFileError, UnsupportedDataError
         No such folder; not a readable NGFF image; axes HYPED does not handle (a z axis longer than one).
     """
-    import zarr
-
+    zarr = need("zarr", f"reading a {kind}")
     if not path.exists():
-        raise MissingFileError(f"there is no such {kind}", where=path, mend="check the path, or run the step "
-                               "that writes it")
+        raise MissingFileError(
+            f"there is no such {kind}", where=path, mend="check the path, or run the step that writes it"
+        )
     if not path.is_dir():
         raise CorruptFileError(f"is a file, not a {kind} (a zarr folder)", where=path, mend="give the folder")
     try:
@@ -108,11 +109,15 @@ def open_array(path: Path, kind: str) -> tuple[zarr.Array, Layout]:
         shape = array.shape
     except Exception as error:
         raise CorruptFileError(
-            f"has no readable array {level!r}: {type(error).__name__}: {_short(error)}", where=path, mend=_MEND
+            f"has no readable array {level!r}: {type(error).__name__}: {_short(error)}",
+            where=path,
+            mend=_MEND,
         ) from error
     if not isinstance(array, zarr.Array) or len(shape) != len(layout.axes):
         raise CorruptFileError(
-            f"array {level!r} has shape {shape}, the metadata names axes {layout.axes}", where=path, mend=_MEND
+            f"array {level!r} has shape {shape}, the metadata names axes {layout.axes}",
+            where=path,
+            mend=_MEND,
         )
     if "z" in layout.axes and shape[layout.axes.index("z")] != 1:
         raise UnsupportedDataError(
@@ -169,7 +174,8 @@ def _interval(axes: Sequence[str], units: Sequence[str | None], scale: Sequence[
         return None
     hours = {"hour": 1.0, "minute": 1 / 60, "second": 1 / 3600, "millisecond": 1 / 3.6e6}
     t = axes.index("t")
-    return scale[t] * hours[units[t]] if units[t] in hours else None
+    hour = hours.get(units[t] or "")
+    return None if hour is None else scale[t] * hour
 
 
 def _short(error: BaseException) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from hyped_core.container.extras import need
 from hyped_core.container.ngff import Layout, open_array
 from hyped_core.errors import CorruptFileError, InvalidDataError
 from hyped_core.io.atomic import atomic_path
 
 if TYPE_CHECKING:
+    import dask.array
     import zarr
 
 
@@ -24,7 +26,9 @@ def check_times(time_h: Sequence[float] | npt.NDArray, frames: int, where: objec
     times = np.asarray(time_h, dtype=np.float64)
     if times.shape != (frames,):
         raise InvalidDataError(
-            f"time_h has shape {times.shape}, the array has {frames} frames", where=where, mend="one time a frame"
+            f"time_h has shape {times.shape}, the array has {frames} frames",
+            where=where,
+            mend="one time a frame",
         )
     if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         raise InvalidDataError(
@@ -101,7 +105,9 @@ class FrameReader:
         """Hours of each frame since the experiment's zero, (t,)."""
         if self._time_h is None:
             raise InvalidDataError(
-                "does not say when its frames were taken", where=self.path, mend="open it with interval_h=<hours>"
+                "does not say when its frames were taken",
+                where=self.path,
+                mend="open it with interval_h=<hours>",
             )
         return self._time_h
 
@@ -129,9 +135,14 @@ class FrameReader:
                 index.append(channel)
             else:
                 index.append(slice(None))
-        if "time_h" in self.layout.hyped and not frame_file(self.path / "0", frame, self._array.ndim).is_file():
+        if (
+            "time_h" in self.layout.hyped
+            and not frame_file(self.path / "0", frame, self._array.ndim).is_file()
+        ):
             raise CorruptFileError(
-                f"pixels of frame {frame} are missing", where=self.path, mend="write it again, or fetch it again"
+                f"pixels of frame {frame} are missing",
+                where=self.path,
+                mend="write it again, or fetch it again",
             )
         try:
             return np.asarray(self._array[tuple(index)])
@@ -141,6 +152,14 @@ class FrameReader:
                 where=self.path,
                 mend="write it again, or fetch it again",
             ) from error
+
+    def _delayed(
+        self, read: Callable[[int], npt.NDArray], frame: int, shape: tuple[int, ...], dtype: np.dtype
+    ) -> dask.array.Array:
+        import dask
+        import dask.array as da
+
+        return da.from_delayed(dask.delayed(read)(self._index(frame)), shape, dtype)
 
     def _index(self, frame: int) -> int:
         position = int(frame) + (self.n_frames if frame < 0 else 0)
@@ -168,7 +187,7 @@ class FrameWriter:
         shape: Sequence[int],
         dtype: npt.DTypeLike,
         chunk_yx: tuple[int, int],
-        codec: str,
+        codec: Literal["lz4", "zstd"],
         axes: tuple[str, ...],
         attrs: Mapping[str, Any],
     ) -> None:
@@ -176,17 +195,19 @@ class FrameWriter:
         self.shape = tuple(int(n) for n in shape)
         self.dtype = np.dtype(dtype)
         if len(self.shape) != len(axes) or min(self.shape) < 1:
-            raise InvalidDataError(f"shape {self.shape} must have sizes for {', '.join(axes)}", where=self.path)
+            raise InvalidDataError(
+                f"shape {self.shape} must have sizes for {', '.join(axes)}", where=self.path
+            )
         self._axes = axes
         self._attrs = attrs
         self._chunks = tuple(max(1, min(int(c), n)) for c, n in zip(chunk_yx, self.shape[-2:], strict=True))
-        self._codec = codec
+        self._codec: Literal["lz4", "zstd"] = codec
         self._stack = ExitStack()
         self._temporary: Path | None = None
         self._array: zarr.Array | None = None
 
     def __enter__(self) -> Self:
-        import zarr
+        zarr = need("zarr", "writing movies")
         from zarr.codecs import BloscCodec, Crc32cCodec
 
         self._temporary = self._stack.enter_context(atomic_path(self.path))
@@ -211,7 +232,9 @@ class FrameWriter:
     def write_frame(self, index: int, array: npt.ArrayLike) -> None:
         """Write one frame, with the shape of the array without its time axis."""
         if self._array is None:
-            raise InvalidDataError("is not open for writing", where=self.path, mend="use it as a context manager")
+            raise InvalidDataError(
+                "is not open for writing", where=self.path, mend="use it as a context manager"
+            )
         values = np.asarray(array)
         if values.shape != self.shape[1:]:
             raise InvalidDataError(

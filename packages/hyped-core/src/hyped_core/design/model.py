@@ -125,7 +125,8 @@ class Hashtag(Params):
 
     pool: str
     tag: str
-    barcode: str = Field(pattern="^[ACGT]+$")
+    barcode: str = Field("", pattern="^[ACGT]*$")
+    """Sequence of the tag; empty where only counts are at hand (counting from reads needs it)."""
     chemistry: Literal["TotalSeq-A", "TotalSeq-B", "TotalSeq-C", "other"] = "TotalSeq-B"
     condition: str
     phase: Literal["G1", "S", "G2M"] | None = None
@@ -230,7 +231,7 @@ def _design_problems(design: Design) -> Iterator[Problem]:
             if name not in conditions:
                 yield Problem(f"pools/{pool.name}/conditions", f"unknown condition {name!r}", known)
     pairs = Counter((tag.pool, tag.tag) for tag in design.hashtags)
-    barcodes = Counter((tag.pool, tag.barcode) for tag in design.hashtags)
+    barcodes = Counter((tag.pool, tag.barcode) for tag in design.hashtags if tag.barcode)
     for tag in design.hashtags:
         where = f"hashtags/{tag.pool}/{tag.tag}"
         if tag.pool not in pools:

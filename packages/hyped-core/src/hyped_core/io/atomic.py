@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +18,13 @@ from typing import Any
 def atomic_path(target: str | Path) -> Iterator[Path]:
     """Give a temporary sibling of ``target`` to write a file or a folder to; move it over at the end.
 
-    Where the block raises, the temporary is removed and what stood at ``target`` is left as it was.
+    Where the block raises, the temporary is removed and what stood at ``target`` is left as it was. What a
+    killed process of this machine left behind for the same target is removed first.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
+    _remove_leftovers(target)
+    temporary = target.with_name(f".{target.name}.{_writer()}-{uuid.uuid4().hex[:8]}.part")
     try:
         yield temporary
         replace(temporary, target)
@@ -28,22 +32,47 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
         remove(temporary)
 
 
+def _writer(pid: int | None = None) -> str:
+    """This machine and process, as they stand in the name of a temporary."""
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+    return f"{host}-{os.getpid() if pid is None else pid}"
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove temporaries for ``target`` whose process on this machine is gone."""
+    host = _writer(0).rpartition("-")[0]
+    for path in target.parent.glob(f".{target.name}.{host}-*.part"):
+        pid = path.name[len(f".{target.name}.{host}-") :].partition("-")[0]
+        if pid.isdigit() and not _alive(int(pid)):
+            remove(path)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
 def replace(source: Path, target: Path) -> None:
     """Move ``source`` over ``target``, a file or a folder; the old one is gone only once the new one stands."""
     if source.is_dir() and target.exists():
         old = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
-        os.rename(target, old)
+        target.rename(old)
         try:
-            os.rename(source, target)
+            source.rename(target)
         except OSError:
-            os.rename(old, target)
+            old.rename(target)
             raise
         remove(old)
     elif target.is_dir():
         shutil.rmtree(target)
-        os.rename(source, target)
+        source.rename(target)
     else:
-        os.replace(source, target)
+        source.replace(target)
 
 
 def remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The hooks a plugin may implement. Each returns records from :mod:`hyped_core.spec` and imports nothing heavy."""
+"""The hooks a plugin may implement: each returns records of :mod:`hyped_core.spec`, imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -7,18 +7,18 @@ import difflib
 import functools
 import inspect
 import os
-import re
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, Literal
 
 import pluggy
 
 from hyped_core.errors import PluginError
+from hyped_core.plugins.discovery import find_points, normal_name, owner_of, precedence
 from hyped_core.plugins.hookspecs import HOOKS, PROJECT, HypedHooks
 from hyped_core.spec import API_VERSION, ModelSpec
 
@@ -38,9 +38,10 @@ class PluginRecord:
     distribution, version : the package that declares it.
     module : the module the entry point names.
     blocked : why it was left out on purpose, or empty.
-    faults : what could not be used: place (``load`` or a hook's name) -> reasons. What is not named stays in use.
+    faults : what could not be used: place (``load`` or a hook's name) -> reasons. All else stays in use.
     traceback : of its failures, for ``hyped plugins list --verbose``.
     load_s : seconds its import took.
+    hooks : names of the hooks it implements.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PluginRecord:
     faults: dict[str, list[str]] = field(default_factory=dict)
     traceback: str = ""
     load_s: float = 0.0
+    hooks: tuple[str, ...] = ()
 
     @property
     def state(self) -> Literal["active", "broken", "blocked"]:
@@ -76,9 +78,12 @@ class PluginRecord:
     @property
     def note(self) -> str:
         """What is worth saying about a plugin that works."""
+        notes = []
+        if self.state == "active" and not self.hooks:
+            notes.append("implements no hook of HYPED")
         if self.load_s > SLOW_IMPORT_S:
-            return f"slow: its import takes {self.load_s:.2f} s, which every command pays"
-        return ""
+            notes.append(f"slow: its import takes {self.load_s:.2f} s, which every command pays")
+        return "; ".join(notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ class PluginHost:
     ----------
     points
         Entry points to load; those of the group ``hyped`` where None.
+    path
+        Folders to look for distributions in, instead of ``sys.path``.
     block
         Names of entry points or distributions to leave out (default: ``HYPED_BLOCK_PLUGINS``, commas).
     strict
@@ -109,20 +116,27 @@ class PluginHost:
         self,
         points: Iterable[EntryPoint] | None = None,
         *,
+        path: list[str] | None = None,
         block: Iterable[str] | None = None,
         strict: bool | None = None,
     ) -> None:
         if block is None:
             block = os.environ.get(BLOCK_VARIABLE, "").split(",")
-        self._block = {_normal(name) for name in block if name.strip()}
+        self._block = {normal_name(name) for name in block if name.strip()}
         self._strict = os.environ.get(STRICT_VARIABLE, "") not in ("", "0") if strict is None else strict
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(HypedHooks)
         self._collected: dict[str, list[Provided]] = {}
         self._usable: list[PluginRecord] = []
         self.plugins: list[PluginRecord] = []
-        found = entry_points(group=PROJECT) if points is None else points
-        for point in sorted(found, key=_precedence):
+        unreadable: list[tuple[str, Exception]] = []
+        if points is None:
+            points, unreadable = find_points(path)
+        for name, error in unreadable:
+            record = PluginRecord(name, name, "unknown", "")
+            self.plugins.append(record)
+            self.refuse(record, "load", f"its entry points cannot be read: {_said(error)}", error)
+        for point in sorted(points, key=precedence):
             self._load(point)
 
     def register(self, module: Any, name: str, distribution: str = "", version: str = "0") -> PluginRecord:
@@ -162,7 +176,9 @@ class PluginHost:
             ]
         return self._collected[hook]
 
-    def refuse(self, record: PluginRecord, hook: str, reason: str, error: BaseException | None = None) -> None:
+    def refuse(
+        self, record: PluginRecord, hook: str, reason: str, error: BaseException | None = None
+    ) -> None:
         """Note that something of a plugin cannot be used (raises where the host is strict)."""
         reasons = record.faults.setdefault(hook, [])
         if reason not in reasons:
@@ -170,13 +186,15 @@ class PluginHost:
             if error is not None:
                 record.traceback += "".join(traceback.format_exception(error))
         if self._strict:
-            raise PluginError(reason, where=f"{record.name} ({record.distribution})", mend=record.mend) from error
+            raise PluginError(
+                reason, where=f"{record.name} ({record.distribution})", mend=record.mend
+            ) from error
 
     def _load(self, point: EntryPoint) -> None:
-        distribution, version = _owner(point)
+        distribution, version = owner_of(point)
         record = PluginRecord(point.name, distribution, version, point.value)
         self.plugins.append(record)
-        if {_normal(point.name), _normal(distribution)} & self._block:
+        if {normal_name(point.name), normal_name(distribution)} & self._block:
             record.blocked = f"named in {BLOCK_VARIABLE}"
             return
         started = time.perf_counter()
@@ -192,8 +210,11 @@ class PluginHost:
     def _register(self, module: Any, record: PluginRecord) -> None:
         if self._manager.has_plugin(record.name):
             first = self.record(record.name)
-            owners = f"{first.distribution} and {record.distribution}" if first else record.distribution
-            self.refuse(record, "load", f"two distributions call their plugin {record.name!r}: {owners}")
+            other = first.distribution if first else record.distribution
+            said = f"two distributions call their plugin {record.name!r}: {other} and {record.distribution}"
+            if other == record.distribution:
+                said = f"{other} names two plugins {record.name!r}"
+            self.refuse(record, "load", said)
             return
         for name, complaint in _misspelt_hooks(module):
             self.refuse(record, name, complaint)
@@ -204,6 +225,7 @@ class PluginHost:
                 self._manager.unregister(name=record.name)
             self.refuse(record, "load", " ".join(_said(error).split()), error)
             return
+        record.hooks = tuple(hook for hook in HOOKS if getattr(module, hook, None) is not None)
         self._usable.append(record)
 
     def _drain(self, hook: str, record: PluginRecord) -> list[Provided]:
@@ -236,24 +258,6 @@ def stdout_to_stderr() -> Iterator[None]:
 
 def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _normal(name: str) -> str:
-    """A distribution's or plugin's name as packaging compares them."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-def _precedence(point: EntryPoint) -> tuple[str, bool, str]:
-    """By name; of two with one name the plugin named after its own distribution is the rightful one."""
-    distribution = _owner(point)[0]
-    return point.name, _normal(distribution) != _normal(point.name), distribution
-
-
-def _owner(point: EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution that declares an entry point."""
-    if point.dist is None:
-        return "unknown", "0"
-    return point.dist.name, point.dist.version
 
 
 def _misspelt_hooks(module: Any) -> Iterator[tuple[str, str]]:

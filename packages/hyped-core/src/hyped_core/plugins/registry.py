@@ -71,7 +71,7 @@ class Registry(Generic[S]):
             if len(set(owners)) == 1:
                 raise NameClashError(
                     f"{owners[0]} registers the {self.kind} {bare!r} {len(items)} times",
-                    mend=f"its author has to rename one; meanwhile HYPED_BLOCK_PLUGINS={items[0].plugin.name}",
+                    mend=f"its author has to rename one, or HYPED_BLOCK_PLUGINS={items[0].plugin.name}",
                 )
             raise NameClashError(
                 f"the {self.kind} {bare!r} is registered by {' and by '.join(owners)}",

@@ -115,11 +115,14 @@ def simulate_lineages(
 
 
 def _drawn(
-    n: int, mean: float, cv: float, rng: np.random.Generator, shared: FloatArray | float = 0.0, own: float = 1.0
+    n: int,
+    mean: float,
+    cv: float,
+    rng: np.random.Generator,
+    shared: FloatArray | float = 0.0,
+    own: float = 1.0,
 ) -> FloatArray:
-    """Lognormal durations of this mean and CV; ``shared`` is a normal part common to sisters, ``own`` the rest's
-    weight.
-    """
+    """Lognormal durations; ``shared`` is a normal part common to sisters, ``own`` the weight of the rest."""
     sd = np.sqrt(np.log1p(cv**2))
     return mean * np.exp(sd * (shared + own * rng.standard_normal(n)) - sd**2 / 2)
 
@@ -193,20 +196,32 @@ def _end(
     end_h: float,
     rng: np.random.Generator,
 ) -> None:
-    """Decide when and how each cell ends: it divides, dies, or the simulation stops first."""
+    """Decide when and how each cell ends: it divides, dies, or the simulation stops first.
+
+    The death rate is the base rate until an onset and is multiplied by the effect from then on.
+    """
     cells["s"] = np.where(cells["leaves"], np.inf, cells["s"])
     cells["g2"] = cells["s"] + cells["s_h"]
     cells["m"] = cells["g2"] + cells["g2_h"]
     division = cells["m"] + cells["m_h"]
-    rate = np.full(division.size, params.cycle.death_per_h)
+    rate = np.full(division.size, max(params.cycle.death_per_h, 1e-12))
+    left = rng.standard_exponential(division.size)
+    since = np.maximum(cells["birth"], 0.0)
+    death = np.full(division.size, np.inf)
     for change in changes:
+        until = np.maximum(since, change.onset_h)
+        used = rate * (until - since)
+        death = np.where(np.isinf(death) & (left < used), since + left / rate, death)
+        left, since = left - used, until
         effect = params.cycle.effects.get(f"{change.gene}:{change.direction}", CycleEffect())
         active = activity(cells["dose"][:, genes.index(change.gene)], params.dose_of(change.agent))
-        rate = rate * effect.death_factor**active
-    waited = rng.standard_exponential(division.size) / np.maximum(rate, 1e-12)
-    death = np.maximum(cells["birth"], 0.0) + waited
+        rate = rate * np.maximum(effect.death_factor, 1e-6) ** active
+    death = np.where(np.isinf(death), since + left / rate, death)
     cells["end"] = np.minimum(np.minimum(division, death), end_h)
     cells["fate"] = np.select([end_h <= np.minimum(division, death), death < division], [2, 1], 0)
+    for change in changes:
+        column = genes.index(change.gene)
+        cells["dose"][:, column] = np.where(cells["end"] <= change.onset_h, 0.0, cells["dose"][:, column])
 
 
 def _daughters(cells: Cells, cycle: CycleParams, rng: np.random.Generator) -> Cells:

@@ -1,4 +1,4 @@
-"""What can be read off a table of cells at a time: who is there, in which phase, how bright, how far round."""
+"""What a table of cells says about a time: who is there, in which phase, how bright, how far round."""
 
 from __future__ import annotations
 

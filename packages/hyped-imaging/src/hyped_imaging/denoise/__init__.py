@@ -1,1 +1,2 @@
-"""Classical denoisers of single planes: total variation, and non-local means after a variance-stabilising map."""
+"""Classical denoisers of single planes: total variation, and non-local means after a variance-stabilising
+map."""

@@ -46,9 +46,7 @@ def assign(
     return found_rows[order], found_columns[order]
 
 
-def _solve(
-    rows: IntArray, columns: IntArray, costs: FloatArray, alone: float
-) -> tuple[IntArray, IntArray]:
+def _solve(rows: IntArray, columns: IntArray, costs: FloatArray, alone: float) -> tuple[IntArray, IntArray]:
     """One rectangular matching: each row may take a column or a private column that means "alone".
 
     With every column's cost of staying alone taken off the pairs, what is left is one cost a row, so the
@@ -68,4 +66,3 @@ def _solve(
     matched_rows, matched_columns = min_weight_full_bipartite_matching(matrix)
     kept = matched_columns < m
     return row_names[matched_rows[kept]], column_names[matched_columns[kept]]
-

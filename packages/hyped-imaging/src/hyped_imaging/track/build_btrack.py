@@ -1,8 +1,10 @@
 """Make btrack's library load: compile it for this system where the one in the wheel does not fit.
 
 btrack 0.7.0's wheel is linked against a C++ library newer than Debian 12 and Ubuntu 22.04 have, so
-``import btrack`` succeeds and every tracker fails. ``python -m hyped_imaging.track.build_btrack`` compiles the
-sources that come with the package (or its source distribution) in about 20 s and puts the result in its place.
+``import btrack`` succeeds and every tracker fails. ``python -m hyped_imaging.track.build_btrack`` compiles
+the
+sources that come with the package (or its source distribution) in about 20 s and puts the result in its
+place.
 """
 
 from __future__ import annotations
@@ -95,15 +97,14 @@ def find_compiler() -> str:
 
 
 def find_sources(scratch: Path) -> Path:
-    """Folder with btrack's ``src/*.cc`` and ``include``: the installed package, else its source distribution."""
+    """Folder with btrack's ``src/*.cc`` and ``include``: the installed package, else its source
+    distribution."""
     folder = btrack_folder()
     if any((folder / "src").glob("*.cc")) and (folder / "include").is_dir():
         return folder
     wanted = f"btrack=={version('btrack')}"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "btrack", wanted]
-    done = subprocess.run(
-        [*command, "--dest", str(scratch)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*command, "--dest", str(scratch)], capture_output=True, text=True, check=False)
     archives = sorted(scratch.glob("btrack-*.tar.gz"))
     if done.returncode or not archives:
         raise NetworkError(
@@ -136,7 +137,8 @@ def build(target: Path | None = None) -> Path:
         (headers / "Eigen").symlink_to(eigen / "Eigen")
         with atomic_path(target) as part:
             command = [
-                compiler, "-std=c++14", "-O3", "-fPIC", "-shared", "-w", "-DDEBUG=false", "-DBUILD_SHARED_LIB",
+                compiler, "-std=c++14", "-O3", "-fPIC", "-shared", "-w",
+                "-DDEBUG=false", "-DBUILD_SHARED_LIB",
                 f"-I{sources / 'include'}", f"-I{scratch / 'include'}", "-o", str(part),
                 *map(str, sorted((sources / "src").glob("*.cc"))),
             ]  # fmt: skip

@@ -15,32 +15,39 @@ if TYPE_CHECKING:
 class LapConfig(Params):
     """How far nuclei go, how long they may be missed, and what a division looks like."""
 
-    max_speed_um_h: float = Field(45.0, gt=0)
+    max_speed_um_h: float = Field(40.0, gt=0)
     """Fastest nucleus to follow, micrometres an hour."""
     slack_um: float = Field(5.0, ge=0)
     """Added to every gate: error of the centroid and of the stage."""
     persistence_h: float = Field(1.0, gt=0)
-    """Time over which a nucleus keeps its direction: gates grow with time before, with its square root after."""
+    """Time over which a nucleus keeps its direction: gates grow with time before, with its square root
+    after."""
     velocity_memory: float = Field(0.3, ge=0, le=1)
     """Share of the last displacement that the next one is expected to repeat (per the same time)."""
-    area_weight: float = Field(0.4, ge=0)
+    area_weight: float = Field(0.25, ge=0)
     """Weight of the change of ln(area) in the cost of a link."""
     intensity: str | None = "Cy5"
     """Channel whose ``integrated_<channel>`` tells nuclei and divisions apart, where the table has it."""
-    intensity_weight: float = Field(0.4, ge=0)
+    intensity_weight: float = Field(0.25, ge=0)
     """Weight of the change of ln(integrated intensity) in the cost of a link."""
     unlinked_cost: float = Field(1.5, gt=0)
-    """A link is made where it costs less: its squared distance over the squared gate, plus the weighted changes."""
+    """A link is made where it costs less: its squared distance over the squared gate, plus the weighted
+    changes."""
     max_gap_h: float = Field(1.5, ge=0)
     """Longest time a nucleus may be missed; one missed frame is always bridged."""
     gap_penalty: float = Field(0.1, ge=0)
     """Added for each missed frame."""
     divisions: bool = True
     """Look for divisions."""
-    max_division_um: float = Field(30.0, gt=0)
-    """Farthest two new daughters may lie apart; half of it is how far their middle may lie from the mother."""
-    division_cost: float = Field(2.0, gt=0)
+    max_division_um: float = Field(36.0, gt=0)
+    """Farthest two new daughters may lie apart; half of it is how far their middle may lie from the
+    mother."""
+    division_cost: float = Field(2.3, gt=0)
     """A division is made where it costs less (see `hyped_imaging.track.divisions.division_costs`)."""
+    condensation: float = Field(0.4, gt=0)
+    """Rise of ln mean intensity that a nucleus about to divide shows against its own past."""
+    condensation_weight: float = Field(1.6, ge=0)
+    """What a mother that shows none of it adds to the cost of a division."""
     max_daughter_delay_h: float = Field(1.0, ge=0)
     """How much later than the first the second daughter may be seen."""
     min_daughter_frames: int = Field(3, ge=1)

@@ -16,6 +16,13 @@ FloatArray = npt.NDArray[np.float64]
 WINDOW = 3
 """Objects before and after a division whose median area and intensity are compared."""
 
+HISTORY = 12
+"""Objects before a division against which the mother's condensation is judged; with fewer than 4 it is
+unknown."""
+
+UNKNOWN = 0.75
+"""What a mother is taken to lack of condensation where its past or all areas and intensities are unknown."""
+
 
 @dataclass(frozen=True, slots=True)
 class Division:
@@ -27,14 +34,20 @@ class Division:
     cost: float
 
 
+def previous_of(following: IntArray) -> IntArray:
+    """Predecessor of each object, -1 where there is none."""
+    previous = np.full(len(following), -1, np.int64)
+    linked = np.flatnonzero(following >= 0)
+    previous[following[linked]] = linked
+    return previous
+
+
 def window_medians(values: FloatArray, following: IntArray, before: bool) -> FloatArray:
     """Median of each object's value and the next (or last) ones of its track, `WINDOW` in all."""
     n = len(values)
     neighbour = following
     if before:
-        neighbour = np.full(n, -1, np.int64)
-        linked = np.flatnonzero(following >= 0)
-        neighbour[following[linked]] = linked
+        neighbour = previous_of(following)
     stack = np.full((WINDOW, n), np.nan)
     at = np.arange(n)
     for row in range(WINDOW):
@@ -43,15 +56,43 @@ def window_medians(values: FloatArray, following: IntArray, before: bool) -> Flo
     return np.nanmedian(stack, axis=0)
 
 
+def condensation(objects: Objects, following: IntArray) -> FloatArray:
+    """How much denser an object or the two before it are than its track was, NaN where unknown.
+
+    Chromosomes condense before they part, so a mother's nucleus is small and bright. Density is ln mean
+    intensity, or minus ln area where there is no intensity; what is usual is the median over `HISTORY`
+    objects.
+    """
+    if not objects.size.any():
+        return np.full(len(objects.size), np.nan)
+    density = objects.light - objects.size
+    previous = previous_of(following)
+    stack = np.full((HISTORY, len(density)), np.nan)
+    at = np.arange(len(density))
+    for row in range(HISTORY):
+        there = at >= 0
+        stack[row, there] = density[at[there]]
+        at = np.where(there, previous[at], -1)
+    known = np.isfinite(stack).sum(axis=0) >= 4
+    return np.where(known, np.nanmax(stack[:WINDOW], axis=0) - np.nanmedian(stack, axis=0), np.nan)
+
+
 def division_costs(
-    objects: Objects, following: IntArray, mother: IntArray, first: IntArray, second: IntArray, config: LapConfig
+    objects: Objects,
+    following: IntArray,
+    mother: IntArray,
+    first: IntArray,
+    second: IntArray,
+    config: LapConfig,
 ) -> FloatArray:
     """What each candidate costs; inf where the daughters lie too far apart.
 
     Sum of: squared distance of the daughters' middle from the mother and of the daughters from one another,
     in units of ``max_division_um`` (the first halved); the absolute ln ratio of the daughters' areas and of
-    their intensities; and how far ln((I1 + I2) / I mother) is from 0, since DNA is shared out, not made.
-    Values before and after are medians over `WINDOW` frames.
+    their intensities; how far ln((I1 + I2) / I mother) is from 0, since DNA is shared out, not made; and
+    ``condensation_weight`` times what the mother lacks of ``condensation``, `UNKNOWN` of it where there is
+    no telling.
+    Values before and after are medians over `WINDOW` frames, the mother's own last value counting half.
     """
     apart = np.linalg.norm(objects.xy[first] - objects.xy[second], axis=1)
     middle = (objects.xy[first] + objects.xy[second]) / 2
@@ -59,12 +100,14 @@ def division_costs(
     cost = (apart / config.max_division_um) ** 2 + (2 * away / config.max_division_um) ** 2
     size = window_medians(objects.size, following, before=False)
     cost = cost + np.abs(size[first] - size[second])
-    if np.ptp(objects.light) > 0:
+    if objects.light.any():
         light = window_medians(objects.light, following, before=False)
         earlier = window_medians(objects.light, following, before=True)
         cost = cost + np.abs(light[first] - light[second])
         both = np.logaddexp(light[first], light[second])
-        cost = cost + np.abs(both - earlier[mother])
+        cost = cost + (np.abs(both - earlier[mother]) + np.abs(both - objects.light[mother])) / 2
+    lack = 1 - np.clip(condensation(objects, following)[mother] / config.condensation, 0, 1)
+    cost = cost + config.condensation_weight * np.where(np.isnan(lack), UNKNOWN, lack)
     cost[apart > config.max_division_um] = np.inf
     return cost
 

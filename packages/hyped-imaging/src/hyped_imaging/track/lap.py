@@ -1,4 +1,5 @@
-"""The tracker ``lap``: frame-to-frame linear assignment, gap closing and divisions, in micrometres and hours."""
+"""The tracker ``lap``: frame-to-frame linear assignment, gap closing and divisions, in micrometres and
+hours."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ class LapTracker:
         """``objects`` with ``track_id``, ``parent_id`` and ``unassigned_reason``; rows in the given order.
 
         Columns read: ``frame, time_h, y_um, x_um, label`` and, where there, ``area_um2`` and
-        ``integrated_<intensity>``. ``labels`` are not used.
+        ``integrated_<intensity>`` (else ``mean_<intensity>`` times area). ``labels`` are not used.
 
         Raises
         ------
@@ -68,9 +69,17 @@ def as_objects(table: pd.DataFrame, config: LapConfig) -> Objects:
         time=time,
         xy=np.column_stack([table["y_um"], table["x_um"]]).astype(np.float64).reshape(len(frame), 2),
         size=_log(table, "area_um2"),
-        light=_log(table, f"integrated_{config.intensity}"),
+        light=_log(with_integrated(table, config.intensity), f"integrated_{config.intensity}"),
         times=time[first] if len(frames) else np.empty(0),
     )
+
+
+def with_integrated(table: pd.DataFrame, channel: str | None) -> pd.DataFrame:
+    """The table with ``integrated_<channel>``, from mean and area where only these are there."""
+    column, mean = f"integrated_{channel}", f"mean_{channel}"
+    if column in table.columns or mean not in table.columns or "area_um2" not in table.columns:
+        return table
+    return table.assign(**{column: table[mean] * table["area_um2"]})
 
 
 def _log(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
@@ -145,7 +154,9 @@ def choose_divisions(objects: Objects, following: IntArray, config: LapConfig) -
             continue
         time = float(objects.time[second])
         lineages = {int(start_of[mother]), int(start_of[first]), int(start_of[second])}
-        if any(abs(time - other) < config.min_cycle_h for line in lineages for other in moments.get(line, ())):
+        if any(
+            abs(time - other) < config.min_cycle_h for line in lineages for other in moments.get(line, ())
+        ):
             continue
         used |= {first, second, -mother - 1}
         for line in lineages:

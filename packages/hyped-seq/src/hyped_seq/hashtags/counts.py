@@ -36,7 +36,9 @@ def read_hashtag_counts(path: str | Path, tags: Collection[str] = ()) -> CountMa
     table = _read_table(path)
     wanted = set(tags)
     in_rows, in_columns = wanted & set(table.index), wanted & set(table.columns)
-    if len(in_rows) > len(in_columns) or (len(in_rows) == len(in_columns) and table.shape[0] < table.shape[1]):
+    if len(in_rows) > len(in_columns) or (
+        len(in_rows) == len(in_columns) and table.shape[0] < table.shape[1]
+    ):
         table = table.T
     table = table[[name for name in table.columns if name.lower() not in NOT_A_TAG]]
     check_barcodes(list(table.index), path)
@@ -53,7 +55,9 @@ def _read_table(path: Path) -> pd.DataFrame:
     with reading(path):
         raw = pd.read_csv(path, sep=separator, header=None, dtype=str, na_filter=False, low_memory=False)
     if raw.shape[0] < 2 or raw.shape[1] < 2:
-        raise CorruptFileError("is not a table of counts", where=path, mend="give barcodes and tags with counts")
+        raise CorruptFileError(
+            "is not a table of counts", where=path, mend="give barcodes and tags with counts"
+        )
     return pd.DataFrame(
         raw.iloc[1:, 1:].to_numpy(),
         index=[str(name).strip() for name in raw.iloc[1:, 0]],

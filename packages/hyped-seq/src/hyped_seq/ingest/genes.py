@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def _read_gtf(path: Path) -> GeneMap:
                 continue
             fields = line.rstrip("\n").split("\t")
             if len(fields) != 9:
-                raise CorruptFileError(f"line {number} is not GTF (9 columns)", where=path, mend="give a GTF file")
+                raise CorruptFileError(
+                    f"line {number} is not GTF (9 columns)", where=path, mend="give a GTF file"
+                )
             if fields[2] not in ("gene", "transcript"):
                 continue
             attributes = dict(_ATTRIBUTE.findall(fields[8]))
@@ -103,7 +106,9 @@ def _from_pairs(pairs: set[tuple[str, str]], transcripts: dict[str, str]) -> Gen
     return GeneMap(ids, frozenset(ambiguous), transcripts)
 
 
-def merge_features(counts: sp.csr_matrix, names: list[str]) -> tuple[sp.csr_matrix, list[str], dict[str, int]]:
+def merge_features(
+    counts: sp.csr_matrix, names: list[str]
+) -> tuple[sp.csr_matrix, list[str], dict[str, int]]:
     """Sum the columns that share a name; order is that of first occurrence.
 
     Returns the counts, the unique names, and how many columns went into each name that had more than one.
@@ -127,16 +132,29 @@ def remap_columns(counts: sp.csr_matrix, target: np.ndarray, width: int) -> sp.c
     return moved
 
 
-def gene_table(symbols: list[str], gene_map: GeneMap) -> pd.DataFrame:
-    """``var`` of a gene matrix: index symbol; columns ``gene_id`` ("" where unmapped), ``symbol``, ``mapped``."""
-    ids = [_own_or_mapped(symbol, gene_map) for symbol in symbols]
+def gene_table(
+    symbols: list[str], gene_map: GeneMap, own_ids: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """``var`` of a gene matrix by symbol: columns ``gene_id`` ("" where unmapped), ``symbol``, ``mapped``.
+
+    The map comes first; then an Ensembl id that the matrix itself had (``own_ids``, symbol -> id); then the
+    name where it is one. Placeholder ids (``unknown_00001``) are none.
+    """
+    own = own_ids or {}
+    ids = [
+        gene_map.ids.get(symbol) or ensembl_id(own.get(symbol, "")) or ensembl_id(symbol)
+        for symbol in symbols
+    ]
     return pd.DataFrame(
         {"gene_id": ids, "symbol": symbols, "mapped": [bool(identifier) for identifier in ids]},
-        index=pd.Index(symbols, name=None, dtype=object),
+        index=pd.Index(symbols, dtype=object),
     )
 
 
-def _own_or_mapped(symbol: str, gene_map: GeneMap) -> str:
-    """The id of a symbol; a name that is an Ensembl id already is its own."""
-    found = gene_map.ids.get(symbol, "")
-    return found or (_unversioned(symbol) if _ENSEMBL.match(symbol) else "")
+def ensembl_id(text: str) -> str:
+    """``text`` without version where it is an Ensembl id, else ``""``.
+
+    >>> ensembl_id("ENSG00000129152.4"), ensembl_id("unknown_00001")
+    ('ENSG00000129152', '')
+    """
+    return _unversioned(text) if _ENSEMBL.match(text) else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +35,7 @@ def output_files(folder: str | Path, owned: Sequence[str]) -> Iterator[Path]:
         yield staging
         written = sorted(path.name for path in staging.iterdir())
         for name in written:
-            os.replace(staging / name, folder / name)
+            (staging / name).replace(folder / name)
         for name in set(owned) - set(written):
             (folder / name).unlink(missing_ok=True)
     (folder / ".staging").rmdir()

@@ -48,12 +48,12 @@ class ImportCellsParams(Params):
     """``obs`` column with the phase; None: ``assigned_phase`` or ``phase`` where there is one."""
     pool_column: str | None = None
     """``obs`` column with the capture; None: ``pool`` or ``batch``, else every cell is of ``pool_name``."""
-    pool_name: str = "all"
-    """Pool of every cell where no column says it."""
+    pool_name: str | None = None
+    """Pool where no column says it (None: ``all``; for hashtags alone the design's only pool)."""
     control_names: tuple[str, ...] = ("control", "ctrl", "non-targeting", "NT", "unperturbed")
     """Values that mean unperturbed."""
     separators: tuple[str, ...] = ("+", "_", ",")
-    """What parts two genes in a perturbation's name; ``_`` and ``,`` only where a whole name is no known one."""
+    """What parts two genes in a name; ``_`` and ``,`` only where every part is a gene known by itself."""
     direction: Literal["activation", "suppression"] = "activation"
     """What the perturbation does to its genes, where `direction_column` does not say it."""
     direction_column: str | None = None

@@ -1,4 +1,4 @@
-"""10x MEX folders: ``matrix.mtx``, ``barcodes.tsv``, ``features.tsv`` (or ``genes.tsv``), plain or gzipped."""
+"""10x MEX folders: ``matrix.mtx``, ``barcodes.tsv``, ``features.tsv`` (or ``genes.tsv``), plain or gz."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ The processed matrices are log10-normalised and filtered by another rule, so not
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +52,9 @@ def open_wf_folder(folder: str | Path) -> WfFolder:
     found = sorted(folder.glob(f"*.{GENES}"))
     if not found:
         raise MissingFileError(
-            f"has no <alias>.{GENES}", where=folder, mend="give a folder <out_dir>/<alias> of wf-single-cell v3.1"
+            f"has no <alias>.{GENES}",
+            where=folder,
+            mend="give a folder <out_dir>/<alias> of wf-single-cell v3.1",
         )
     if len(found) > 1:
         raise InvalidDataError(
@@ -70,6 +73,16 @@ def strip_suffix(barcode: str) -> str:
     """
     stem, dash, number = barcode.rpartition("-")
     return stem if dash and number.isdigit() else barcode
+
+
+def strip_suffixes(barcodes: Sequence[str]) -> list[str]:
+    """Barcodes without their ``-<number>``, unless that number tells cells of joined captures apart.
+
+    >>> strip_suffixes(["AC-1", "GT-1"]), strip_suffixes(["AC-1", "AC-2"])
+    (['AC', 'GT'], ['AC-1', 'AC-2'])
+    """
+    stripped = [strip_suffix(barcode) for barcode in barcodes]
+    return stripped if len(set(stripped)) == len(set(barcodes)) else list(barcodes)
 
 
 def read_wf_matrix(wf: WfFolder, which: str = GENES) -> CountMatrix:

@@ -1,0 +1,1 @@
+"""Models that are there to be beaten: they see training data only and register like any other model."""

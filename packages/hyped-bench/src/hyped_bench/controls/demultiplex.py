@@ -1,0 +1,37 @@
+"""Demultiplexing control: the tag that stands out most, never a doublet."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from hyped_core.context import RunContext
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+class TopTag:
+    """Calls the tag with the highest log count, tags centred on their medians; empty cells are Negative."""
+
+    def assign(self, hto: AnnData, *, context: RunContext) -> pd.DataFrame:
+        """One row a cell: ``call, kind, probability, tags``; the probability is a softmax over tags."""
+        counts = np.asarray(hto.X.toarray() if hasattr(hto.X, "toarray") else hto.X, dtype=float)
+        logs = np.log1p(counts)
+        height = logs - np.median(logs, axis=0)
+        best = height.argmax(axis=1)
+        share = np.exp(height - height.max(axis=1, keepdims=True))
+        probability = share.max(axis=1) / share.sum(axis=1)
+        names = np.asarray(hto.var_names, dtype=object)[best]
+        empty = counts.sum(axis=1) == 0
+        return pd.DataFrame(
+            {
+                "call": np.where(empty, "Negative", names),
+                "kind": np.where(empty, "negative", "singlet"),
+                "probability": np.where(empty, 1.0, probability),
+                "tags": np.where(empty, "", names),
+            },
+            index=hto.obs_names,
+        )

@@ -1,0 +1,67 @@
+"""Scores of hashtag calls against known origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from hyped_core.errors import InvalidDataError
+
+DOUBLET, NEGATIVE = "Doublet", "Negative"
+
+
+def confusion(
+    calls: Sequence[str] | npt.NDArray, truth: Sequence[str] | npt.NDArray
+) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Counts (names, names) with truth in rows and calls in columns, and the sorted names of both."""
+    called, true = np.asarray(calls, dtype=object), np.asarray(truth, dtype=object)
+    if called.shape != true.shape:
+        raise InvalidDataError(f"{called.size} calls for {true.size} cells", mend="call every cell once")
+    names, codes = np.unique(np.concatenate([true, called]).astype(str), return_inverse=True)
+    table = np.zeros((len(names), len(names)), dtype=np.int64)
+    np.add.at(table, (codes[: true.size], codes[true.size :]), 1)
+    return table, list(names)
+
+
+def accuracy(table: npt.NDArray) -> float | None:
+    """Share of cells whose call equals the truth's: sample, Doublet or Negative.
+
+    Always calling the most frequent sample scores its share of cells (about 1 / number of samples).
+    """
+    total = table.sum()
+    return None if total == 0 else float(np.trace(table) / total)
+
+
+def f_singlet(table: npt.NDArray, names: Sequence[str]) -> float | None:
+    """Mean over true samples of the per-sample F1 = 2 TP / (2 TP + FP + FN); Doublet and Negative left out.
+
+    A sample that was never called scores 0; calls of samples that are not in the truth only cost precision.
+    """
+    rows = [i for i, name in enumerate(names) if name not in (DOUBLET, NEGATIVE) and table[i].sum() > 0]
+    if not rows:
+        return None
+    hits = np.diag(table)[rows]
+    return float(np.mean(2 * hits / (table.sum(axis=1)[rows] + table.sum(axis=0)[rows])))
+
+
+def recall_precision(
+    table: npt.NDArray, names: Sequence[str], name: str = DOUBLET
+) -> tuple[float | None, float | None]:
+    """Recall and precision of one call; None where there is none in the truth, or none was called."""
+    if name not in names:
+        return None, None
+    at = list(names).index(name)
+    true, called = table[at].sum(), table[:, at].sum()
+    return (
+        None if true == 0 else float(table[at, at] / true),
+        None if called == 0 else float(table[at, at] / called),
+    )
+
+
+def resampled(table: npt.NDArray, rng: np.random.Generator, draws: int) -> npt.NDArray[np.int64]:
+    """``draws`` bootstrap tables: cells resampled with replacement are a multinomial over the table."""
+    total = int(table.sum())
+    shares = (table / max(total, 1)).ravel()
+    return rng.multinomial(total, shares, size=draws).reshape(draws, *table.shape)

@@ -1,0 +1,183 @@
+"""What a section of the report gets: the inputs, and a way to place tables, charts, images and notes.
+
+A section is a function ``section(context: ReportContext) -> str`` that returns HTML, announced by a
+`hyped_core.spec.ReportSectionSpec`. What it places through the context is also written beside the page:
+tables as CSV, charts as SVG.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hyped_bench.report.charts import Chart
+from hyped_bench.report.draw_plotly import plotly_json
+from hyped_bench.report.inputs import ReportInputs
+from hyped_core.errors import UsageError
+
+NONE_TEXT = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the page.
+
+    Attributes
+    ----------
+    columns, rows : raw values, as they are written to CSV.
+    shown : the page's own headings and cells where they differ from the raw ones.
+    marks : a CSS class for each row (``control``, ``failed``), "" for none.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    shown: tuple[Sequence[str], Sequence[Sequence[Any]]] | None = None
+    marks: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Placed:
+    """What was placed on the page and is to be written beside it."""
+
+    tables: dict[str, Table] = field(default_factory=dict)
+    charts: dict[str, Chart] = field(default_factory=dict)
+    absent: list[str] = field(default_factory=list)
+    alerts: list[str] = field(default_factory=list)
+
+
+class ReportContext:
+    """The inputs of a report, and the parts a section is made of (each returns HTML)."""
+
+    def __init__(self, inputs: ReportInputs) -> None:
+        self.inputs = inputs
+        self.dataset = inputs.dataset
+        self.settings = inputs.settings
+        self.results = inputs.results
+        self.containers = inputs.containers
+        self.placed = Placed()
+        self.environment = make_environment()
+        self._parts: Any = self.environment.get_template("parts.html.j2").module
+
+    def table(self, name: str, table: Table, *, folded: str = "") -> Markup:
+        """Place a table, written to ``tables/<name>.csv``; ``folded`` puts it behind this summary."""
+        self._claim(name, self.placed.tables)
+        self.placed.tables[name] = table
+        heads, rows = table.shown or (table.columns, table.rows)
+        cells = [[Cell.of(value) for value in row] for row in rows]
+        numeric = [all(row[i].number for row in cells) for i in range(len(heads))] if cells else []
+        numeric = numeric or [False] * len(heads)
+        marks = list(table.marks) or [""] * len(cells)
+        html = self._parts.table(name, table.caption, heads, list(zip(marks, cells, strict=True)), numeric)
+        return self.fold(folded, [html]) if folded else Markup(html)
+
+    def chart(self, name: str, chart: Chart) -> Markup:
+        """Place a chart, written to ``figures/<name>.svg``."""
+        self._claim(name, self.placed.charts)
+        self.placed.charts[name] = chart
+        panels = [Markup(text.replace("</", "<\\/")) for text in plotly_json(chart)]
+        return Markup(self._parts.chart(name, chart, panels))
+
+    def images(self, images: Iterable[tuple[str, str, str]], caption: str) -> Markup:
+        """Place images: (data URI, alternative text, line below it)."""
+        return Markup(self._parts.images(list(images), caption))
+
+    def text(self, *paragraphs: str) -> Markup:
+        """Paragraphs of plain text."""
+        return Markup("").join(Markup("<p>{}</p>\n").format(text) for text in paragraphs)
+
+    def items(self, lines: Iterable[str]) -> Markup:
+        """A list of plain lines."""
+        inner = Markup("").join(Markup("<li>{}</li>\n").format(line) for line in lines)
+        return Markup("<ul>{}</ul>\n").format(inner)
+
+    def heading(self, text: str, level: int = 3) -> Markup:
+        """A heading inside a section (its own is level 2)."""
+        return Markup(f"<h{level}>{{}}</h{level}>\n").format(text)
+
+    def alert(self, text: str) -> Markup:
+        """What a reader must not miss; repeated in the summary."""
+        if text not in self.placed.alerts:
+            self.placed.alerts.append(text)
+        return Markup(self._parts.note("alert", text))
+
+    def note(self, text: str) -> Markup:
+        """A remark."""
+        return Markup(self._parts.note("note", text))
+
+    def absent(self, text: str) -> Markup:
+        """What this dataset does not have; repeated in the summary."""
+        if text not in self.placed.absent:
+            self.placed.absent.append(text)
+        return Markup(self._parts.note("absent", text))
+
+    def pairs(self, values: Mapping[str, Any]) -> Markup:
+        """Names and values, one below the other; mappings and lists as JSON."""
+        return Markup(self._parts.pairs([(key, Cell.of(value)) for key, value in values.items()]))
+
+    def fold(self, summary: str, parts: Iterable[str]) -> Markup:
+        """Parts behind a line that opens them."""
+        return Markup(self._parts.fold(summary, Markup("").join(Markup(p) for p in parts)))
+
+    def join(self, parts: Iterable[str]) -> Markup:
+        """Parts one after the other."""
+        return Markup("\n").join(Markup(part) for part in parts)
+
+    def _claim(self, name: str, taken: Mapping[str, Any]) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name in taken:
+            why = "is taken" if name in taken else "may hold letters, digits, '_', '-' and '.' only"
+            raise UsageError(f"the name of a table or figure {why}", where=name, mend="use another name")
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Text of a cell, and whether it is a number."""
+
+    text: str
+    number: bool = False
+    code: bool = False
+
+    @classmethod
+    def of(cls, value: Any) -> Cell:
+        """How a value is shown."""
+        if isinstance(value, Cell):
+            return value
+        if value is None or (isinstance(value, float) and value != value):
+            return cls(NONE_TEXT, True)
+        if isinstance(value, bool):
+            return cls("yes" if value else "no")
+        if isinstance(value, int):
+            return cls(str(value), True)
+        if isinstance(value, float):
+            return cls(number_text(value), True)
+        if isinstance(value, dict | list | tuple):
+            return cls(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False), code=True)
+        return cls(str(value))
+
+
+def number_text(value: float | int | None) -> str:
+    """A number with four significant digits; integers whole.
+
+    >>> number_text(0.000146), number_text(38.3568), number_text(12), number_text(None)
+    ('0.000146', '38.36', '12', '–')
+    """
+    if value is None or value != value:
+        return NONE_TEXT
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def make_environment() -> Environment:
+    """The templates; everything is escaped, an unknown name is an error."""
+    return Environment(
+        loader=PackageLoader("hyped_bench.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )

@@ -1,0 +1,96 @@
+"""Which metrics of a task are shown, which direction is better, and its entries in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hyped_bench.report.inputs import Entry
+
+EXTRA: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
+    "expression": (
+        (
+            "Change from control",
+            ("pearson_delta", "cosine_delta", "mse_relative", "wmse", "pds_l1", "energy_distance"),
+        ),
+        ("Raw means", ("cosine", "pearson", "mse", "mae")),
+    ),
+    "denoise": (("Against clean images", ("psnr", "ssim", "mse")),),
+}
+"""Groups of metrics shown as tables of their own, for tasks whose metrics answer different questions."""
+
+LOWER = ("mse", "mae", "mse_delta", "energy_distance", "mse_relative", "wmse", "fraction_error", "n_unassigned")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric as it is shown. ``better`` is ``higher``, ``lower`` or ``none`` (unknown)."""
+
+    key: str
+    better: str
+
+    @property
+    def heading(self) -> str:
+        """Name with an arrow to the better end."""
+        return self.key + {"higher": " ↑", "lower": " ↓"}.get(self.better, "")
+
+
+@lru_cache(maxsize=1)
+def _directions() -> dict[str, str]:
+    from hyped_core.plugins.registry import metrics
+
+    return {f"{i.spec.task}/{i.spec.name}": i.spec.better for i in metrics().items()}
+
+
+def metric(task: str, key: str) -> Metric:
+    """A metric with the direction that is registered for it."""
+    better = _directions().get(f"{task}/{key}") or ("lower" if key in LOWER else "none")
+    return Metric(key, better)
+
+
+def groups(task: str, entries: list[Entry]) -> list[tuple[str, list[Metric]]]:
+    """Titled groups of the metrics the task's entries have; one untitled group for most tasks."""
+    from hyped_core.plugins.registry import tasks
+
+    there = {key for entry in entries for key in entry.metrics}
+    if task in EXTRA:
+        chosen: list[tuple[str, tuple[str, ...]]] = list(EXTRA[task])
+    elif task in tasks().names():
+        chosen = [("", tuple(tasks().get(task).metrics))]
+    else:
+        chosen = [("", tuple(sorted(key for key in there if not key.endswith(("_lo", "_hi")))[:6]))]
+    found = [(title, [metric(task, key) for key in keys if key in there]) for title, keys in chosen]
+    return [(title, keys) for title, keys in found if keys]
+
+
+def task_title(task: str) -> str:
+    """What the task asks for."""
+    from hyped_core.plugins.registry import tasks
+
+    summary = tasks().get(task).summary if task in tasks().names() else ""
+    return f"{task}: {summary[:1].lower()}{summary[1:]}" if summary else task
+
+
+def ordered(entries: list[Entry], lead: Metric) -> list[Entry]:
+    """Best first by the leading metric; undefined values, then failed models, come last."""
+
+    def place(entry: Entry) -> tuple[bool, bool, float, str]:
+        value = entry.metrics.get(lead.key)
+        known = value is not None
+        sign = 1.0 if lead.better == "lower" else -1.0
+        return entry.status != "ok", not known, sign * float(value or 0) if known else 0.0, entry.model
+
+    return sorted(entries, key=place)
+
+
+def best_control(entries: list[Entry], chosen: Metric) -> Entry | None:
+    """The control that does best by a metric; None where there is none with a value."""
+    controls = [e for e in entries if e.kind == "control" and e.metrics.get(chosen.key) is not None]
+    return ordered(controls, chosen)[0] if controls else None
+
+
+def counts(entries: list[Entry]) -> list[str]:
+    """Keys ``n_*`` over all sources, in the order of their names."""
+    keys = sorted({key for e in entries for key in e.metrics if key.startswith("n_")})
+    names = {str(s["name"]) for e in entries for s in e.sources if isinstance(s, dict) and "name" in s}
+    return [key for key in keys if not any(key.endswith(f"_{name}") for name in names)]

@@ -1,0 +1,1 @@
+"""What is on the page, one module a section: ``section(context) -> HTML``."""

@@ -1,0 +1,246 @@
+"""Cells of the expression task: read once, brought to one form, and cut into what a model may see."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import Field
+
+from hyped_bench.readers import dense, read_cells
+from hyped_bench.splits import Fold, SplitParams, genes_of, make_folds
+from hyped_core.design.model import CONTROL, Perturbation
+from hyped_core.errors import InvalidDataError
+from hyped_core.params import Params
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+LOG_LIMIT = 12.0
+"""ln(1 + 10,000) is 9.2: values above this cannot be log-normalised."""
+
+
+class ExpressionSource(Params):
+    """Perturbed and control cells."""
+
+    name: str
+    cells: str
+    """Container (table ``rna``) or .h5ad."""
+    kind: Literal["screen", "conditions"] = "screen"
+    """``conditions``: ``obs.condition`` of the experiment, named after the genes the design gives it."""
+    perturbation: str = "perturbation"
+    """``obs`` column of a screen that names ``control``, ``GENE`` or ``GENE1+GENE2`` (``ctrl`` too)."""
+    where: dict[str, str] = Field(default_factory=dict)
+    """Keep cells with these values in these ``obs`` columns."""
+    direction: Literal["activation", "suppression"] = "activation"
+    """Of perturbations the file says nothing about."""
+    design: str | None = None
+    """Design file for ``conditions``; HYPED's own where None."""
+    split: SplitParams | None = None
+    """Where None: a fold a condition for ``conditions``, half of the combinations for a screen."""
+    n_genes: int | None = Field(None, ge=10)
+    """Keep the genes with the highest variance among control cells and the perturbed ones; all where None."""
+    max_cells: int = Field(500, ge=10)
+    """Cells of a perturbation (and of control) used, drawn with the seed."""
+    oracle: str | None = None
+    """.h5ad of noise-free means (simulated data), for the reference ``oracle``."""
+    suffix: bool = True
+    """Whether metrics also get this source's name; primary ones are averaged into the plain keys."""
+    primary: bool = True
+
+    @property
+    def held_out(self) -> SplitParams:
+        """The split, with the default of the source's kind."""
+        if self.split is not None:
+            return self.split
+        return SplitParams(kind="leave_one_out" if self.kind == "conditions" else "unseen_combination")
+
+
+@dataclass(slots=True)
+class ExpressionData:
+    """Cells of one source in one form.
+
+    Attributes
+    ----------
+    x : (cells, genes) float32, ln(1 + counts per 10,000).
+    labels : perturbation of each cell, ``control`` for control.
+    perturbations : name -> typed perturbation.
+    """
+
+    source: ExpressionSource
+    x: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.object_]
+    phase: npt.NDArray[np.object_]
+    pool: npt.NDArray[np.object_]
+    obs_names: npt.NDArray[np.object_]
+    genes: npt.NDArray[np.object_]
+    perturbations: dict[str, Perturbation]
+    folds: list[Fold] = field(default_factory=list)
+
+    @property
+    def confounded(self) -> bool:
+        """True where no pool holds both control and perturbed cells (and pools are known)."""
+        control = self.labels == CONTROL
+        return bool(self.pool.any()) and not set(self.pool[control]) & set(self.pool[~control])
+
+    def rows(self, name: str) -> npt.NDArray[np.intp]:
+        """Row numbers of a perturbation's cells."""
+        return np.flatnonzero(self.labels == name)
+
+    def mean(self, name: str) -> npt.NDArray[np.float64]:
+        """Mean expression of a perturbation's cells."""
+        return self.x[self.rows(name)].mean(axis=0, dtype=np.float64)
+
+    def visible(self, fold: Fold) -> AnnData:
+        """What a model may see in a fold: copies of control cells and of its training perturbations."""
+        keep = np.flatnonzero(np.isin(self.labels, (CONTROL, *fold.train)))
+        return self._anndata(keep, (CONTROL, *fold.train))
+
+    def control(self) -> AnnData:
+        """The control cells a model starts from (a copy)."""
+        return self._anndata(self.rows(CONTROL), (CONTROL,))
+
+    def _anndata(self, rows: npt.NDArray, names: tuple[str, ...]) -> AnnData:
+        import anndata
+
+        obs = pd.DataFrame(
+            {"perturbation": self.labels[rows], "phase": self.phase[rows], "pool": self.pool[rows]},
+            index=self.obs_names[rows],
+        )
+        known = {n: self.perturbations[n].model_dump(mode="json") for n in sorted(names)}
+        return anndata.AnnData(
+            self.x[rows].copy(),
+            obs=obs,
+            var=pd.DataFrame(index=self.genes.copy()),
+            uns={"perturbations": known},
+        )
+
+
+def load_source(source: ExpressionSource, rng: np.random.Generator) -> ExpressionData:
+    """Read a source, choose genes and cells, and make its folds."""
+    cells = read_cells(source.cells, "rna")
+    keep = np.ones(cells.n_obs, dtype=bool)
+    for column, value in source.where.items():
+        if column not in cells.obs:
+            raise InvalidDataError(
+                f"has no obs column {column!r}", where=source.cells, mend="correct `where`"
+            )
+        keep &= (cells.obs[column].astype(str) == value).to_numpy()
+    if source.kind == "conditions":
+        labels, known, kept = _conditions(cells.obs, source)
+        keep &= kept
+    else:
+        labels, known = _screen(cells, source)
+    rows = _subsample(labels, keep, source.max_cells, rng)
+    x = dense(cells.X[rows])
+    _check_scale(x, source)
+    names = np.asarray(cells.var_names, dtype=object)
+    if len(set(names)) != len(names):
+        raise InvalidDataError("has duplicate gene names", where=source.cells, mend="make var_names unique")
+    chosen = _genes(x, names, labels[rows], source)
+    data = ExpressionData(
+        source=source,
+        x=np.ascontiguousarray(x[:, chosen]),
+        labels=labels[rows],
+        phase=_column(cells.obs, "phase")[rows],
+        pool=_column(cells.obs, "pool")[rows],
+        obs_names=np.asarray(cells.obs_names, dtype=object)[rows],
+        genes=names[chosen],
+        perturbations=known,
+    )
+    if CONTROL not in set(data.labels):
+        raise InvalidDataError("has no control cells", where=source.cells, mend="name them 'control'")
+    data.folds = make_folds(sorted(set(data.labels)), source.held_out)
+    return data
+
+
+def _column(obs: pd.DataFrame, name: str) -> npt.NDArray[np.object_]:
+    if name not in obs:
+        return np.full(len(obs), "", dtype=object)
+    return obs[name].astype(str).to_numpy(dtype=object)
+
+
+def _screen(cells: Any, source: ExpressionSource) -> tuple[npt.NDArray[np.object_], dict[str, Perturbation]]:
+    if source.perturbation not in cells.obs:
+        raise InvalidDataError(
+            f"has no obs column {source.perturbation!r}",
+            where=source.cells,
+            mend=f"columns there: {', '.join(map(str, cells.obs.columns))}",
+        )
+    raw = cells.obs[source.perturbation].astype(str).to_numpy(dtype=object)
+    canonical = {name: "+".join(genes_of(name)) or CONTROL for name in set(raw)}
+    stored = json.loads(cells.uns["perturbations_json"]) if "perturbations_json" in cells.uns else {}
+    known = {}
+    for original, name in canonical.items():
+        given = stored.get(original) or stored.get(name)
+        if given:
+            known[name] = Perturbation.model_validate(given)
+        else:
+            known[name] = Perturbation.from_name(name, source.direction)
+    known.setdefault(CONTROL, Perturbation(name=CONTROL))
+    return np.array([canonical[name] for name in raw], dtype=object), known
+
+
+def _conditions(
+    obs: pd.DataFrame, source: ExpressionSource
+) -> tuple[npt.NDArray[np.object_], dict[str, Perturbation], npt.NDArray[np.bool_]]:
+    """Conditions as perturbations; doublets, negatives and cells without a condition are left out."""
+    from hyped_core.design import read_design
+
+    column = next((c for c in ("assigned_condition", "condition") if c in obs), None)
+    if column is None:
+        raise InvalidDataError(
+            "has no obs column condition", where=source.cells, mend="run `hyped seq annotate`"
+        )
+    names = {}
+    known = {CONTROL: Perturbation(name=CONTROL)}
+    for condition in read_design(source.design).conditions:
+        name = "+".join(change.gene for change in condition.perturbation) or CONTROL
+        names[condition.name] = name
+        known[name] = Perturbation(name=name, changes=condition.perturbation)
+    labels = obs[column].astype(str).map(lambda value: names.get(value, "")).to_numpy(dtype=object)
+    keep = labels != ""
+    if "hashtag_kind" in obs:
+        keep &= (obs["hashtag_kind"].astype(str) == "singlet").to_numpy()
+    if not keep.any():
+        raise InvalidDataError(
+            "no cell has a condition of the design", where=source.cells, mend="check the design"
+        )
+    return labels, known, keep
+
+
+def _subsample(
+    labels: npt.NDArray, keep: npt.NDArray, limit: int, rng: np.random.Generator
+) -> npt.NDArray[np.intp]:
+    rows = []
+    for name in sorted(set(labels[keep])):
+        members = np.flatnonzero(keep & (labels == name))
+        if len(members) > limit:
+            members = np.sort(rng.choice(members, limit, replace=False))
+        rows.append(members)
+    return np.sort(np.concatenate(rows)) if rows else np.zeros(0, dtype=np.intp)
+
+
+def _genes(
+    x: npt.NDArray, names: npt.NDArray, labels: npt.NDArray, source: ExpressionSource
+) -> npt.NDArray[np.intp]:
+    """Genes kept: all, or the most variable among control cells together with every perturbed gene."""
+    if source.n_genes is None or source.n_genes >= len(names):
+        return np.arange(len(names))
+    variance = x[labels == CONTROL].var(axis=0)
+    perturbed = np.isin(names, [gene for label in set(labels) for gene in genes_of(label)])
+    order = np.lexsort((np.arange(len(names)), -variance, ~perturbed))
+    return np.sort(order[: max(source.n_genes, int(perturbed.sum()))])
+
+
+def _check_scale(x: npt.NDArray, source: ExpressionSource) -> None:
+    if x.size and (x.max() > LOG_LIMIT or x.min() < 0):
+        raise InvalidDataError(
+            f"X runs from {x.min():g} to {x.max():g}: that is not ln(1 + counts per 10,000)",
+            where=source.cells,
+            mend="normalise it, for example with `hyped seq import-cells`",
+        )

@@ -1,0 +1,142 @@
+"""Fixtures of the benchmark's tests: the demo's data, a tiny screen with known effects, bad models."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyped_bench import plugin as own_plugin
+from hyped_bench.demo_data import write_demo
+from hyped_core.plugins.hookspecs import hookimpl
+from hyped_core.plugins.host import PluginHost
+from hyped_core.spec import ModelSpec, Needs
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's container and truth; not to be changed."""
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "sections.json").write_text(json.dumps(write_demo(folder)))
+    return folder
+
+
+@pytest.fixture
+def demo_sections(demo_folder: Path) -> dict[str, Any]:
+    """The benchmark's parameters for the demo, by task."""
+    return json.loads((demo_folder / "sections.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def tiny_screen(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """12 singles and 6 doubles over 60 genes: singles shift some genes, doubles are additive in the mean."""
+    import anndata
+    import pandas as pd
+
+    rng = np.random.default_rng(7)
+    genes = [f"G{i:02d}" for i in range(60)]
+    base = rng.uniform(1.0, 4.0, 60)
+    effects = {genes[i]: rng.normal(0, 0.4, 60) * (rng.random(60) < 0.5) for i in range(12)}
+    names = ["control", *effects, *(f"{genes[i]}+{genes[i + 6]}" for i in range(6))]
+    means, cells, labels = {}, [], []
+    for name in names:
+        parts = [] if name == "control" else name.split("+")
+        means[name] = base + sum((effects[p] for p in parts), np.zeros(60))
+        count = 80 if name == "control" else 40
+        cells.append(means[name] + rng.normal(0, 0.25, (count, 60)))
+        labels += [name] * count
+    x = np.clip(np.concatenate(cells), 0, None).astype(np.float32)
+    obs = pd.DataFrame(
+        {"perturbation": labels, "phase": "G1", "pool": "p"}, index=[f"c{i:04d}" for i in range(len(x))]
+    )
+    var = pd.DataFrame(index=genes)
+    folder = tmp_path_factory.mktemp("screen")
+    anndata.AnnData(x, obs=obs, var=var).write_h5ad(folder / "screen.h5ad")
+    truth = anndata.AnnData(
+        np.array([means[n] for n in names], dtype=np.float32), obs=pd.DataFrame(index=names), var=var
+    )
+    truth.write_h5ad(folder / "truth.h5ad")
+    section = {
+        "sources": [
+            {
+                "name": "screen",
+                "cells": str(folder / "screen.h5ad"),
+                "oracle": str(folder / "truth.h5ad"),
+                "split": {"kind": "unseen_combination", "fraction": 0.99},
+            }
+        ]
+    }
+    return SimpleNamespace(folder=folder, section=section, means=means, genes=genes, effects=effects)
+
+
+class Misbehaving:
+    """Namespace of models that break their contract in one way each."""
+
+    class Raises:
+        """Fails while it works."""
+
+        def denoise(self, stack, meta, *, context):
+            raise RuntimeError("out of luck")
+
+    class WrongShape:
+        """Returns one plane."""
+
+        def denoise(self, stack, meta, *, context):
+            return stack[0]
+
+    class Nan:
+        """Returns NaN."""
+
+        def denoise(self, stack, meta, *, context):
+            sys.stdout.write("noise on stdout")
+            return np.full(stack.shape, np.nan, np.float32)
+
+    class Exits:
+        """Wants to end the process."""
+
+        def denoise(self, stack, meta, *, context):
+            raise SystemExit(3)
+
+    class Overwrites:
+        """Returns its input after emptying it."""
+
+        def denoise(self, stack, meta, *, context):
+            out = stack.astype(np.float32).copy()
+            stack[...] = 0
+            return out
+
+
+@pytest.fixture
+def bench_host() -> PluginHost:
+    """A host with hyped-bench's own plugin and nothing else."""
+    host = PluginHost(points=[])
+    host.register(own_plugin, "hyped-bench", "hyped-bench", "0.1.0")
+    return host
+
+
+@pytest.fixture
+def misbehaving_host(bench_host: PluginHost, monkeypatch: pytest.MonkeyPatch) -> PluginHost:
+    """The same with denoisers that break their contract."""
+    monkeypatch.setitem(sys.modules, "misbehaving_models", SimpleNamespace(**vars(Misbehaving)))
+
+    class Plugin:
+        @hookimpl
+        def hyped_models(self):
+            for name in ("Raises", "WrongShape", "Nan", "Exits", "Overwrites"):
+                yield ModelSpec(name.lower(), "denoise", f"misbehaving_models:{name}")
+            yield ModelSpec(
+                "bare",
+                "denoise",
+                "misbehaving_models:Raises",
+                needs=Needs(("no_such_lib",), "pip install no-such-lib"),
+            )
+            yield ModelSpec("lost", "denoise", "no_such_module_here:Model")
+
+    host = bench_host
+    host.register(Plugin(), "misbehaving", "misbehaving", "9.9")
+    return host

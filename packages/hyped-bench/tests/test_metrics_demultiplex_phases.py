@@ -1,0 +1,64 @@
+"""Calls and phases: parity with scikit-learn, and the ways in which a call can be wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+
+from hyped_bench.metrics import demultiplex as calls
+from hyped_bench.metrics import phases
+from hyped_core.errors import InvalidDataError
+
+NAMES = st.sampled_from(["T1", "T2", "T3", "Doublet", "Negative"])
+
+
+@given(st.lists(st.tuples(NAMES, NAMES), min_size=5, max_size=60))
+@settings(max_examples=80, deadline=None)
+def test_parity_with_scikit_learn(pairs):
+    called, true = (np.array(part, dtype=object) for part in zip(*pairs, strict=True))
+    table, names = calls.confusion(called, true)
+    assert calls.accuracy(table) == pytest.approx(accuracy_score(list(true), list(called)))
+    singlets = sorted(set(true) - {"Doublet", "Negative"})
+    found = calls.f_singlet(table, names)
+    if singlets:
+        expected = f1_score(list(true), list(called), labels=singlets, average="macro", zero_division=0)
+        assert found == pytest.approx(expected)
+    else:
+        assert found is None
+    recall, precision = calls.recall_precision(table, names)
+    if recall is not None:
+        assert recall == pytest.approx(recall_score(true == "Doublet", called == "Doublet", zero_division=0))
+    if precision is not None:
+        assert precision == pytest.approx(
+            precision_score(true == "Doublet", called == "Doublet", zero_division=0)
+        )
+
+
+def test_calling_everything_one_sample_scores_its_share():
+    table, names = calls.confusion(["T1"] * 4, ["T1", "T2", "T2", "Doublet"])
+    assert calls.accuracy(table) == 0.25
+    assert calls.f_singlet(table, names) == pytest.approx((0.4 + 0.0) / 2)
+    assert calls.recall_precision(table, names) == (0.0, None)
+    with pytest.raises(InvalidDataError, match="call every cell"):
+        calls.confusion(["T1"], ["T1", "T2"])
+
+
+def test_resampled_tables_keep_the_number_of_cells():
+    table, _ = calls.confusion(["T1", "T2", "T2"] * 10, ["T1", "T2", "T1"] * 10)
+    again = calls.resampled(table, np.random.default_rng(0), 50)
+    assert (again.sum(axis=(1, 2)) == 30).all()
+    assert (again[:, table == 0] == 0).all()
+
+
+def test_fraction_error_by_hand_and_for_lost_groups():
+    called = pd.DataFrame({"condition": ["a"] * 4, "phase": ["G1", "G1", "S", "S"]})
+    truth = pd.DataFrame({"condition": ["a"] * 4 + ["b"], "phase": ["G1", "S", "S", "S", "G1"]})
+    error, table = phases.fraction_error(called, truth, ["condition"])
+    assert error == pytest.approx((0.25 + 0.25 + 1.0) / 3)
+    assert set(table.columns) == {"condition", "phase", "fraction", "fraction_truth"}
+    assert phases.fraction_error(truth, truth, ["condition"])[0] == 0.0
+    assert phases.phase_accuracy([], []) is None

@@ -1,0 +1,86 @@
+"""``hyped doctor``: what is installed, what works, what is missing and the command that mends it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from hyped_core.errors import HypedError, MissingDependencyError
+from hyped_core.plugins.host import PluginHost, Provided, default_host, stdout_to_stderr
+
+
+def run_check(item: Provided) -> dict[str, Any]:
+    """One health check as a row; a check that fails itself is ``broken`` and says so."""
+    from hyped_core.spec import HealthResult, import_target
+
+    spec = item.spec
+    report = f"report it to the authors of {item.plugin.distribution}"
+    try:
+        with stdout_to_stderr():
+            result = import_target(spec.target)()
+        if not isinstance(result, HealthResult) or result.state not in ("ok", "missing", "broken"):
+            raise TypeError("the check gave no hyped_core.HealthResult")
+    except HypedError as error:
+        result = HealthResult("broken", error.message, error.mend or report)
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's check may raise anything
+        result = HealthResult(
+            "broken",
+            f"the check itself failed: {type(error).__name__}: {error}",
+            report,
+        )
+    return {
+        "name": spec.name,
+        "package": item.plugin.distribution,
+        "summary": spec.summary,
+        "required": spec.required,
+        "state": result.state,
+        "detail": result.detail,
+        "mend": result.mend,
+    }
+
+
+def examine(host: PluginHost) -> list[dict[str, Any]]:
+    """A row for every check, then one for every broken or blocked plugin."""
+    rows = [run_check(item) for item in host.collect("hyped_health_checks")]
+    for plugin in host.check():
+        if plugin.state != "active" or plugin.note:
+            rows.append(
+                {
+                    "name": f"plugin {plugin.name}",
+                    "package": plugin.distribution,
+                    "summary": "a plugin as the host found it",
+                    "required": plugin.distribution == "hyped-core",
+                    "state": {"active": "ok", "blocked": "missing", "broken": "broken"}[plugin.state],
+                    "detail": "; ".join(filter(None, (plugin.reason, plugin.note))),
+                    "mend": plugin.mend,
+                }
+            )
+    return rows
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout.")
+def doctor(as_json: bool) -> None:
+    """Check the machine, the tools and the plugins; say what is missing and the command that mends it.
+
+    Exit code 0, or 5 where something that HYPED cannot do without is broken.
+    """
+    from hyped_core.cli.tables import aligned
+
+    rows = examine(default_host())
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, sort_keys=True))
+    else:
+        click.echo(aligned(("check", "state", "found"), [(r["name"], r["state"], r["detail"]) for r in rows]))
+        mends = [(row["name"], row["mend"]) for row in rows if row["state"] != "ok" and row["mend"]]
+        if mends:
+            click.echo("\nto mend:")
+            for name, mend in mends:
+                click.echo(f"  {name}: {mend}")
+    bad = [row["name"] for row in rows if row["required"] and row["state"] == "broken"]
+    if bad:
+        raise MissingDependencyError(
+            f"HYPED cannot work as it is: {', '.join(bad)}", where="hyped doctor", mend="see the list above"
+        )

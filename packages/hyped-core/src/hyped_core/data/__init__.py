@@ -1,0 +1,1 @@
+"""Datasets: their manifests, fetching and verifying their files, adding one to the pipeline."""

@@ -1,0 +1,128 @@
+"""Finding and hashing the source of a module without importing it or its parents."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import find_spec
+from pathlib import Path
+
+from hyped_core.errors import PluginError
+from hyped_core.spec import ModelSpec
+
+
+def locate(module: str) -> Path:
+    """The file of a module, or the folder of a package; nothing is imported.
+
+    Raises
+    ------
+    PluginError
+        There is no such module, or it has no file (a built-in, a namespace without code).
+    """
+    found = _find(module)
+    if found is None:
+        raise PluginError("there is no such module", where=module, mend="reinstall the package it belongs to")
+    if found.submodule_search_locations:
+        folder = Path(next(iter(found.submodule_search_locations)))
+        if folder.is_dir():
+            return folder
+    if not found.origin or not Path(found.origin).is_file():
+        raise PluginError("has no file to hash", where=module)
+    return Path(found.origin)
+
+
+def _find(module: str) -> ModuleSpec | None:
+    """The import system's record of ``module``, walking down from the top-level package's folder."""
+    top, *rest = module.split(".")
+    try:
+        found = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    name = top
+    for part in rest:
+        if found is None or found.submodule_search_locations is None:
+            return None
+        name = f"{name}.{part}"
+        found = PathFinder.find_spec(name, list(found.submodule_search_locations))
+    return found
+
+
+def source_files(module: str) -> dict[str, Path]:
+    """Stable name -> file of a module: the one file, or every ``.py`` file of a package."""
+    place = locate(module)
+    if place.is_dir():
+        files = {f"{module}/{path.relative_to(place).as_posix()}": path for path in place.rglob("*.py")}
+        if not files:
+            raise PluginError("a package without Python files", where=module)
+        return files
+    return {f"{module}{place.suffix}": place}
+
+
+def source_hash(modules: Iterable[str]) -> str:
+    """sha256 over the sources of ``modules``: names and contents, wherever they are installed.
+
+    Line ends are read as ``\\n``, so that a checkout on another system has the same hash.
+    """
+    files: dict[str, Path] = {}
+    for module in sorted(set(modules)):
+        files.update(source_files(module))
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        content = files[name].read_bytes()
+        if files[name].suffix == ".py":
+            content = content.replace(b"\r\n", b"\n")
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def model_modules(spec: ModelSpec) -> list[str]:
+    """The modules whose code is the model: its target's, its config's and those it names as ``sources``."""
+    targets = [spec.target] if spec.config is None else [spec.target, spec.config]
+    return sorted({*(target.partition(":")[0] for target in targets), *spec.sources})
+
+
+def undeclared_modules(spec: ModelSpec) -> list[str]:
+    """Modules of the model's own package that its code imports and its spec does not name as ``sources``.
+
+    A change in one of them would leave the model's hash, and so its results, as they are.
+    """
+    declared = model_modules(spec)
+    top = spec.target.partition(":")[0].partition(".")[0]
+    found: set[str] = set()
+    for module in declared:
+        for name, path in source_files(module).items():
+            if path.suffix != ".py":
+                continue
+            inner = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            package = inner if path.name == "__init__.py" else inner.rpartition(".")[0]
+            found.update(_imported(path, package))
+    return sorted(
+        module
+        for module in found
+        if module.partition(".")[0] == top
+        and module != top
+        and not any(module == known or module.startswith(f"{known}.") for known in declared)
+        and _find(module) is not None
+        and not locate(module).is_dir()
+    )
+
+
+def _imported(path: Path, package: str) -> Iterator[str]:
+    """Every module or attribute of a module that a file imports, type-checking blocks left out."""
+    waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            waiting.extend(node.orelse)
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from hyped_core.io.atomic import atomic_path, write_json, write_text
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "table.csv"
+    write_text(target, "old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_folder_replaces_a_folder_whole(tmp_path):
+    target = tmp_path / "part"
+    for content in ("a", "b"):
+        with atomic_path(target) as temporary:
+            temporary.mkdir()
+            (temporary / f"{content}.txt").write_text(content)
+    assert [p.name for p in target.iterdir()] == ["b.txt"]
+    assert [p.name for p in tmp_path.iterdir()] == ["part"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    target = tmp_path / "out.json"
+    code = (
+        "import os, signal, sys\n"
+        "from hyped_core.io.atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.mkdir()\n"
+        "    (temporary / 'half').write_text('half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    with atomic_path(target) as mine:
+        mine.write_text("x")
+        write_json(tmp_path / "other.json", {"b": 1, "a": 2})
+        with atomic_path(target) as second:
+            second.write_text("y")
+        assert mine.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other.json", "out.json"]
+    assert (tmp_path / "other.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'

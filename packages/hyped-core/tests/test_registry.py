@@ -1,0 +1,97 @@
+"""Names: unknown ones get their closest match, a clash names both distributions, and either can be picked."""
+
+from __future__ import annotations
+
+import pytest
+
+from hyped_core.errors import NameClashError, UnknownNameError
+from hyped_core.plugins import registry
+from hyped_core.testing import isolated_host, make_distribution
+
+CLASHING = """
+    from hyped_core import DatasetSpec, MetricSpec, ModelSpec, ReaderSpec, TaskSpec, hookimpl
+
+    @hookimpl
+    def hyped_models():
+        yield ModelSpec("ridge", "expression", "{name}_model:Ridge", summary="{name}")
+        yield ModelSpec("{name}", "expression", "{name}_model:Own")
+        yield ModelSpec("{name}", "track", "{name}_model:Own")
+
+    @hookimpl
+    def hyped_datasets():
+        yield DatasetSpec("{name}-data", "{name}_plugin:m.yaml")
+
+    @hookimpl
+    def hyped_tasks():
+        yield TaskSpec("{name}-task", "a:B")
+
+    @hookimpl
+    def hyped_metrics():
+        yield MetricSpec("rmse", "{name}-task", "a:b")
+
+    @hookimpl
+    def hyped_readers():
+        yield ReaderSpec("{name}", "movie", (".xyz",), "a:b")
+"""
+
+
+@pytest.fixture
+def host(tmp_path):
+    for name in ("alpha", "beta"):
+        make_distribution(
+            tmp_path, f"lab-{name}", {f"{name}_plugin": CLASHING.format(name=name)}, version="1.2"
+        )
+    with isolated_host(tmp_path) as host:
+        yield host
+
+
+def test_clash_names_both_and_either_can_be_picked(host):
+    with pytest.raises(NameClashError) as caught:
+        registry.get_model("expression", "ridge", host)
+    assert "lab-alpha 1.2" in str(caught.value) and "lab-beta 1.2" in str(caught.value)
+    assert caught.value.exit_code == 4
+    assert registry.get_model("expression", "lab-beta:ridge", host).summary == "beta"
+    assert registry.get_model("expression", "lab-alpha:ridge", host).summary == "alpha"
+    assert registry.models(host).clashes() == {"expression/ridge": ["lab-alpha", "lab-beta"]}
+
+
+def test_clash_leaves_other_names_alone(host):
+    assert registry.get_model("expression", "alpha", host).target == "alpha_model:Own"
+    assert registry.get_model("track", "beta", host).task == "track"
+
+
+def test_unknown_name_gets_its_closest_match(host):
+    with pytest.raises(UnknownNameError, match="did you mean expression/alpha"):
+        registry.get_model("expression", "alpah", host)
+    with pytest.raises(UnknownNameError, match="there is no dataset called 'x'"):
+        registry.datasets(host).get("x")
+    with pytest.raises(UnknownNameError):
+        registry.get_model("expression", "lab-gamma:ridge", host)
+
+
+def test_one_distribution_twice_says_so(tmp_path):
+    text = (
+        "from hyped_core import ModelSpec, hookimpl\n@hookimpl\ndef hyped_models():\n"
+        "    return [ModelSpec('m', 'track', 'a:B'), ModelSpec('m', 'track', 'a:C')]\n"
+    )
+    make_distribution(tmp_path, "twice", {"twice_plugin": text})
+    with (
+        isolated_host(tmp_path) as host,
+        pytest.raises(NameClashError, match="registers the model .* 2 times"),
+    ):
+        registry.get_model("track", "m", host)
+
+
+def test_every_kind_has_a_registry(host):
+    assert registry.datasets(host).names() == ["alpha-data", "beta-data"]
+    assert registry.tasks(host).names() == ["alpha-task", "beta-task"]
+    assert registry.metrics(host).names() == ["alpha-task/rmse", "beta-task/rmse"]
+    assert registry.readers(host).names() == ["movie/alpha", "movie/beta"]
+
+
+def test_handle_says_the_distribution_only_in_a_clash(host):
+    models = registry.models(host)
+    handles = [
+        models.handle(item, item.spec.name) for item in models.items() if item.spec.task == "expression"
+    ]
+    assert handles == ["alpha", "beta", "lab-alpha:ridge", "lab-beta:ridge"]

@@ -1,0 +1,229 @@
+"""The paper's release: one HDF5 file a frame with all channels and its metadata. Written, and read back
+without loss.
+
+Layout of a file: dataset ``image`` (c, y, x); attributes ``channels, time_h, pixel_size_um, data_range,
+scene, frame, axes``. Files of others are read too: one image dataset (its axes by parameter), or one dataset
+a channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hyped_core.context import Progress, SilentProgress
+from hyped_core.errors import CorruptFileError, InvalidDataError, UnsupportedDataError, UsageError
+from hyped_core.io.atomic import atomic_path
+from hyped_imaging.movies.params import ExportParams, ImportParams
+from hyped_imaging.movies.source import MovieSource, arrange, check_pixels, expand, natural_key
+
+if TYPE_CHECKING:
+    import h5py
+
+    from hyped_core.container.movies import Movie
+
+DATASET = "image"
+_MEND = "fetch or export the file again"
+
+
+def export_frames(
+    movie: Movie, folder: str | Path, params: ExportParams, *, progress: Progress | None = None
+) -> list[str]:
+    """Write every frame of ``movie`` as an HDF5 file into the new ``folder``; returns the file names.
+
+    The folder appears whole or not at all. Equal movies give equal bytes.
+    """
+    import h5py
+    import hdf5plugin
+
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError("exists and is not an empty folder", where=folder, mend="name a new folder")
+    options: dict[str, Any] = {}
+    if params.compression == "zstd":
+        options = dict(hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE))
+    elif params.compression == "gzip":
+        options = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+    frames, channels, height, width = movie.shape
+    chunks = (1, min(height, 512), min(width, 512)) if options else None
+    names = []
+    reporter = progress or SilentProgress()
+    with atomic_path(folder) as temporary:
+        temporary.mkdir(parents=True)
+        for index in reporter.track(range(frames), f"export {movie.name}", total=frames):
+            name = f"{params.prefix}_{index:05d}.h5"
+            with h5py.File(temporary / name, "w") as file:
+                file.create_dataset(
+                    DATASET, data=movie.frame(index), chunks=chunks, track_times=False, **options
+                ).attrs["axes"] = "CYX"
+                file.attrs["channels"] = list(movie.channels)
+                file.attrs["time_h"] = float(movie.time_h[index])
+                file.attrs["pixel_size_um"] = float(movie.pixel_size_um)
+                file.attrs["data_range"] = [float(value) for value in movie.data_range]
+                file.attrs["scene"] = movie.name
+                file.attrs["frame"] = index
+            names.append(name)
+    return names
+
+
+def read_frames(paths: Sequence[Path], params: ImportParams) -> MovieSource:
+    """See `MovieSource`. ``paths``: one folder, or the files; each file is a frame. Sorted by time, else by
+    name.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError, UnsupportedDataError, InvalidDataError
+        Absent, damaged, no image inside, frames that do not fit together.
+    """
+    files, from_folder = expand(paths, (".h5", ".hdf5"))
+    heads = [_Head(path, params) for path in (files if from_folder else sorted(files, key=natural_key))]
+    first = heads[0]
+    for head in heads[1:]:
+        for fact in ("shape", "dtype", "channels", "pixel_size_um"):
+            if getattr(head, fact) != getattr(first, fact):
+                raise InvalidDataError(
+                    f"has {fact} {getattr(head, fact)}, {first.path.name} has {getattr(first, fact)}",
+                    where=head.path,
+                    mend="keep the frames of one scene in a folder of their own",
+                )
+    hours = None
+    timed = [head.time_h for head in heads]
+    if all(time is not None for time in timed):
+        heads.sort(key=lambda head: head.time_h or 0.0)
+        hours = np.array([head.time_h for head in heads], float)
+        repeated = np.flatnonzero(np.diff(hours) <= 0)
+        if repeated.size:
+            raise InvalidDataError(
+                f"has the same time as {heads[repeated[0]].path.name}",
+                where=heads[repeated[0] + 1].path,
+                mend="remove the double frame",
+            )
+    return MovieSource(
+        paths[0],
+        (len(heads), *first.shape),
+        first.dtype,
+        lambda i: heads[i].read(),
+        first.channels,
+        first.pixel_size_um,
+        hours,
+        hours_since_release=True,
+        data_range=first.data_range,
+    )
+
+
+class _Head:
+    """What one file says; its pixels on request."""
+
+    def __init__(self, path: Path, params: ImportParams) -> None:
+        self.path, self.params = path, params
+        with _open(path) as file:
+            self.names = _image_names(file, params.dataset, path)
+            data = file[self.names[0]]
+            attrs = {**dict(file.attrs), **dict(data.attrs)}
+            self.dtype = np.dtype(data.dtype)
+            check_pixels(self.dtype, path)
+            self.axes = params.axes or _text(attrs.get("axes", "")) or ("CYX" if data.ndim == 3 else "YX")
+            self.lead = data.ndim - len(self.axes)
+            if self.lead < 0 or any(n != 1 for n in data.shape[: self.lead]) or "T" in self.axes:
+                raise InvalidDataError(
+                    f"{self.names[0]} of shape {data.shape} is not one frame with axes {self.axes!r}",
+                    where=path,
+                    mend="set the parameter `axes`",
+                )
+            sizes = dict(zip(self.axes, data.shape[self.lead :], strict=True))
+        many = len(self.names) > 1
+        try:
+            self.shape = (
+                len(self.names) if many else int(sizes.get("C", 1)),
+                int(sizes["Y"]),
+                int(sizes["X"]),
+            )
+        except KeyError as error:
+            raise InvalidDataError(
+                f"axes {self.axes!r} lack {error}", where=path, mend="set the parameter `axes`"
+            ) from error
+        named = attrs.get("channels")
+        self.channels = (
+            tuple(name.rsplit("/", 1)[-1] for name in self.names)
+            if many
+            else ()
+            if named is None
+            else tuple(_text(name) for name in np.atleast_1d(named))
+        )
+        self.time_h = _float(attrs.get("time_h"))
+        self.pixel_size_um = _float(attrs.get("pixel_size_um"))
+        limits = attrs.get("data_range")
+        self.data_range = None if limits is None or len(limits) != 2 else (float(limits[0]), float(limits[1]))
+
+    def read(self) -> npt.NDArray:
+        """(c, y, x)."""
+        with _open(self.path) as file:
+            try:
+                images = [np.asarray(file[name]) for name in self.names]
+            except (OSError, RuntimeError) as error:
+                raise CorruptFileError(
+                    f"its pixels cannot be read: {error}", where=self.path, mend=_MEND
+                ) from error
+        images = [image.reshape(image.shape[self.lead :]) for image in images]
+        planes = [arrange(image, self.axes, self.params.z_projection, self.path) for image in images]
+        return np.ascontiguousarray(np.concatenate(planes))
+
+
+def _open(path: Path) -> h5py.File:
+    import h5py
+    import hdf5plugin  # noqa: F401  (registers the compression filters)
+
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise CorruptFileError(f"not a readable HDF5 file: {error}", where=path, mend=_MEND) from error
+
+
+def _image_names(file: h5py.File, wanted: str, path: Path) -> list[str]:
+    """The dataset with the image; or several two-dimensional ones of equal shape, one a channel, sorted."""
+    import h5py
+
+    if wanted:
+        if not isinstance(file.get(wanted), h5py.Dataset):
+            raise InvalidDataError(
+                f"has no dataset {wanted!r}", where=path, mend="correct the parameter `dataset`"
+            )
+        return [wanted]
+    found: dict[str, h5py.Dataset] = {}
+    file.visititems(lambda name, item: found.update({name: item}) if isinstance(item, h5py.Dataset) else None)
+    images = {
+        name: item for name, item in sorted(found.items()) if item.ndim >= 2 and item.dtype.kind in "uif"
+    }
+    if DATASET in images:
+        return [DATASET]
+    if len(images) == 1:
+        return list(images)
+    if (
+        images
+        and all(item.ndim == 2 for item in images.values())
+        and len({i.shape for i in images.values()}) == 1
+    ):
+        return list(images)
+    if not images:
+        raise UnsupportedDataError(
+            "holds no image", where=path, mend=f"datasets there: {', '.join(found) or 'none'}"
+        )
+    raise UnsupportedDataError(
+        f"holds several images ({', '.join(images)})", where=path, mend="name one by the parameter `dataset`"
+    )
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _float(value: object) -> float | None:
+    try:
+        number = float(value) if value is not None else None  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return number if number is not None and np.isfinite(number) else None

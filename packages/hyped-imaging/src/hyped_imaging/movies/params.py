@@ -1,0 +1,43 @@
+"""Parameters of importing and exporting movies."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from hyped_core.params import Params
+
+
+class ImportParams(Params):
+    """What the files do not say themselves. A value given here wins over the file's."""
+
+    channels: tuple[str, ...] = ()
+    """Names of the channels in order: of the files, where each file is a channel."""
+    pixel_size_um: float | None = Field(None, gt=0)
+    """Edge of a pixel in micrometres."""
+    interval_min: float | None = Field(None, gt=0)
+    """Minutes between frames, for files that do not say when they were taken."""
+    start_h: float | None = None
+    """Hours since release at the first frame; the design's ``timeline.imaging_start_h`` where None."""
+    axes: str = Field("", pattern="^[TCZYX]*$")
+    """Stored order of the axes (``CYX``, ``CXY``, ``TZCYX``, ...), where the files do not say or say it
+    wrongly."""
+    z_as_time: bool = True
+    """A stack with planes in Z and none in T is a time series (ImageJ saves them so)."""
+    z_projection: Literal["max", "mean"] | int = "max"
+    """How planes in Z become one where they are real."""
+    dataset: str = ""
+    """Path of the image inside an HDF5 file; found where empty."""
+    data_range: tuple[float, float] | None = None
+    """(lowest, highest) value the camera can give; from the file or the pixel type where None."""
+
+
+class ExportParams(Params):
+    """How the HDF5 files of a release are written."""
+
+    compression: Literal["zstd", "gzip", "none"] = "zstd"
+    """zstd (Blosc with bit shuffling; reading needs ``import hdf5plugin``), gzip (any h5py, ten times
+    slower) or none."""
+    prefix: str = Field("frame", pattern=r"^[\w.-]+$")
+    """Names are ``<prefix>_00000.h5``."""

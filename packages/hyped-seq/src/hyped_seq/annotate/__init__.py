@@ -1,0 +1,1 @@
+"""From counts and calls to annotated cells: quality, normalisation, embedding, phases, contrasts."""

@@ -1,0 +1,61 @@
+"""`hyped seq demultiplex`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("demultiplex")
+@click.argument("hto", type=click.Path(path_type=Path), metavar="HTO.h5ad")
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT.csv")
+@click.option("--model", default=None, help="Demultiplexer (default: the parameters' `model`, else hashed).")
+@click.option(
+    "--design", "design_file", type=click.Path(path_type=Path), help="Design YAML (default: HYPED's own)."
+)
+@click.option("--params", "params_ref", metavar="FILE#SECTION", help="Section with `model` and `config`.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed given to the model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the number of calls as JSON.")
+def demultiplex(
+    hto: Path,
+    out: Path,
+    model: str | None,
+    design_file: Path | None,
+    params_ref: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Call the hashtag of every cell of HTO.h5ad, pool by pool, into OUT.csv.
+
+    Columns: cell, pool, call (tag, Doublet or Negative), kind, probability, tags, and from the design by
+    (pool, tag): condition, phase (where cells were sorted). Doublets and negatives stay, marked.
+    """
+    import json
+
+    from hyped_core.context import RunContext, default_progress
+    from hyped_core.design import read_design
+    from hyped_core.params import load_params
+    from hyped_core.plugins.registry import get_model
+    from hyped_seq.demultiplex.params import DemultiplexParams
+    from hyped_seq.demultiplex.run import demultiplex as run
+    from hyped_seq.demultiplex.run import write_calls
+    from hyped_seq.readers.h5ad import read_h5ad
+
+    design = read_design(design_file)
+    params = load_params(params_ref, DemultiplexParams)
+    name = model or params.model
+    if name != params.model and params.config:
+        click.echo(
+            f"the parameters' config is for {params.model!r}: {name!r} runs with its defaults", err=True
+        )
+    demultiplexer = get_model("demultiplex", name).create(params.config if name == params.model else {})
+    context = RunContext(seed=seed, progress=default_progress())
+    calls = run(read_h5ad(hto), demultiplexer, design, context=context)
+    write_calls(calls, out)
+    counts = calls.groupby(["pool", "kind"]).size()
+    if as_json:
+        record = {pool: counts[pool].to_dict() for pool in counts.index.unique(0)}
+        click.echo(json.dumps(record, sort_keys=True, default=int))
+    for pool in counts.index.unique(0):
+        click.echo(f"{pool}: " + ", ".join(f"{n} {kind}s" for kind, n in counts[pool].items()), err=True)

@@ -1,0 +1,50 @@
+"""`hyped seq import-cells`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("import-cells")
+@click.argument("h5ad", type=click.Path(path_type=Path))
+@click.argument("out_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--design", "design_file", type=click.Path(path_type=Path), help="Design YAML (default: HYPED's own)."
+)
+@click.option(
+    "--params", "params_ref", metavar="FILE#SECTION", help="Parameters: column names, filter, direction."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def import_cells(
+    h5ad: Path, out_dir: Path, design_file: Path | None, params_ref: str | None, as_json: bool
+) -> None:
+    """Bring a finished H5AD into OUT_DIR/rna.h5ad with the columns later steps expect.
+
+    For the paper's release (assigned_condition), and for perturb-seq files as GEARS (condition: A+ctrl),
+    scPerturb or PerturBench (perturbation) write them. Raw counts are taken from layers["counts"], raw.X or
+    X; where there are none, X is checked and taken as log-normalised, and the file says so. A .csv of hashtag
+    counts (or a MEX folder of them) becomes OUT_DIR/hto.h5ad instead. Example parameters:
+
+    \b
+      filter: {dataset: norman19}
+      direction_column: perturbation_type
+    """
+    import json
+
+    from hyped_core.design import read_design
+    from hyped_core.params import load_params
+    from hyped_seq.ingest.import_cells import import_cells as run
+    from hyped_seq.ingest.import_cells import write_imported
+    from hyped_seq.ingest.params import ImportCellsParams
+
+    params = load_params(params_ref, ImportCellsParams)
+    result = run(h5ad, read_design(design_file), params)
+    write_imported(result, out_dir)
+    if as_json:
+        click.echo(json.dumps(result.record, sort_keys=True))
+    record = result.record
+    kind = "perturbations" if result.rna is not None else "tags"
+    groups = f"{len(record[kind])} {kind}"
+    click.echo(f"{record['cells']} cells, {groups}; counts: {record['counts']}", err=True)

@@ -1,0 +1,328 @@
+"""A finished h5ad (the paper's release, or a perturb-seq screen) to the columns every later step expects."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from hyped_core.design import Design, Perturbation
+from hyped_core.errors import InvalidDataError
+from hyped_core.io.atomic import write_json
+from hyped_seq.annotate.normalise import log_normalised
+from hyped_seq.ingest.genes import ensembl_id, merge_features
+from hyped_seq.ingest.import_hashtags import import_hashtags, is_hashtag_table
+from hyped_seq.ingest.output import output_files
+from hyped_seq.ingest.params import ImportCellsParams
+from hyped_seq.ingest.perturbations import Named, name_perturbations
+from hyped_seq.readers.h5ad import read_h5ad, write_h5ad
+from hyped_seq.readers.matrix import as_counts, check_barcodes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+OUTPUTS = ("rna.h5ad", "hto.h5ad", "import.json")
+_HIGHEST_LOG = 14.0
+"""ln(1 + 1,000,000): no log-normalised value is above it."""
+
+
+@dataclass
+class Imported:
+    """The cells (``rna``, or ``hto`` of a table of hashtag counts) and a record of how the file was read."""
+
+    record: dict[str, Any]
+    rna: AnnData | None = None
+    hto: AnnData | None = None
+
+
+def import_cells(path: str | Path, design: Design, params: ImportCellsParams) -> Imported:
+    """Read an h5ad (or a table of hashtag counts alone) and give it HYPED's columns.
+
+    ``X`` is ln(1 + CP10k) float32. Raw counts go to ``layers["counts"]``; where the file has none, ``X`` is
+    taken as log-normalised after a check, the layer is absent, and ``uns["counts"]`` says so.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError, InvalidDataError
+        Not a readable h5ad, a column that is not there, nothing left after the filter, or an ``X`` that is
+        neither.
+    """
+    if is_hashtag_table(path):
+        hto, record = import_hashtags(path, design, params)
+        return Imported(record, hto=hto)
+    cells = _filtered(read_h5ad(path), params, path)
+    check_barcodes(list(map(str, cells.obs_names)), path)
+    source = _column(
+        cells, params.perturbation_column, ("assigned_condition", "perturbation", "condition"), path
+    )
+    if source is None:
+        raise InvalidDataError(
+            f"obs has no column with the perturbation; columns: {', '.join(map(str, cells.obs))}",
+            where=path,
+            mend="name it: perturbation_column",
+        )
+    directions = cells.obs[_need(cells, params.direction_column, path)] if params.direction_column else None
+    known = _described(cells, path)
+    named = name_perturbations(
+        cells.obs[source], design, params, directions, set(map(str, cells.var_names)), known
+    )
+    cells, dropped = _enough_cells(cells, named, params)
+    logs, counts, var, matrix_record = _matrices(cells, params, path)
+    obs = _obs(cells, named, params, path)
+    from anndata import AnnData
+
+    rna = AnnData(X=logs, obs=obs, var=var)
+    if counts is not None:
+        rna.layers["counts"] = counts
+    for key in cells.obsm:
+        if key in ("X_pca", "X_tsne", "X_umap"):
+            rna.obsm[key] = np.asarray(cells.obsm[key], dtype=np.float32)
+    present = set(rna.obs["perturbation"].astype(str))
+    records = {
+        name: item.model_dump(mode="json")
+        for name, item in sorted(named.perturbations.items())
+        if name in present
+    }
+    rna.uns["perturbations_json"] = json.dumps(records, sort_keys=True)
+    rna.uns["log1p"] = {"target_sum": params.target_sum}
+    rna.uns["counts"] = matrix_record["counts"]
+    rna.uns["design_yaml"] = design.to_yaml()
+    record = {
+        "cells": rna.n_obs,
+        "genes": rna.n_vars,
+        "perturbation_column": source,
+        "perturbations": {
+            str(k): int(v) for k, v in rna.obs["perturbation"].value_counts().sort_index().items()
+        },
+        "left_out": dropped,
+        **matrix_record,
+    }
+    return Imported(record, rna=rna)
+
+
+def write_imported(result: Imported, folder: str | Path) -> None:
+    """Write ``rna.h5ad`` or ``hto.h5ad``, and ``import.json``, both or none."""
+    with output_files(folder, OUTPUTS) as out:
+        for name, data in (("rna", result.rna), ("hto", result.hto)):
+            if data is not None:
+                write_h5ad(data, out / f"{name}.h5ad")
+        write_json(out / "import.json", result.record)
+
+
+def _described(cells: AnnData, path: str | Path) -> dict[str, Perturbation]:
+    """Perturbations that the file describes itself in ``uns["perturbations_json"]``."""
+    text = cells.uns.get("perturbations_json")
+    if text is None:
+        return {}
+    try:
+        return {name: Perturbation.model_validate(item) for name, item in json.loads(str(text)).items()}
+    except (ValueError, AttributeError) as error:
+        raise InvalidDataError(
+            f"does not hold perturbations: {error}",
+            where=f"{path}/uns/perturbations_json",
+            mend="remove or correct it",
+        ) from error
+
+
+def _need(cells: AnnData, name: str | None, path: str | Path) -> str:
+    """``name`` where it is a column of obs."""
+    if name not in cells.obs:
+        raise InvalidDataError(
+            f"obs has no column {name!r}; columns: {', '.join(map(str, cells.obs))}",
+            where=path,
+            mend="correct the column's name in the parameters",
+        )
+    return str(name)
+
+
+def _column(cells: AnnData, name: str | None, defaults: tuple[str, ...], path: str | Path) -> str | None:
+    """The named column (which has to be there), else the first default that is there."""
+    if name is not None:
+        return _need(cells, name, path)
+    return next((column for column in defaults if column in cells.obs), None)
+
+
+def _filtered(cells: AnnData, params: ImportCellsParams, path: str | Path) -> AnnData:
+    keep = np.ones(cells.n_obs, dtype=bool)
+    for column, wanted in params.filter.items():
+        values = [wanted] if isinstance(wanted, str) else wanted
+        text = cells.obs[_need(cells, column, path)].astype(str)
+        found = text.isin(values).to_numpy()
+        if not found.any():
+            raise InvalidDataError(
+                f"no cell has {column} in {values}; values there: {', '.join(sorted(set(text))[:20])}",
+                where=path,
+                mend="correct the filter",
+            )
+        keep &= found
+    if not keep.any():
+        raise InvalidDataError("no cell passes the filter", where=path, mend="correct the filter")
+    return cells[keep].copy()
+
+
+def _enough_cells(cells: AnnData, named: Named, params: ImportCellsParams) -> tuple[AnnData, dict[str, int]]:
+    """Cells of perturbations with enough of them; what was left out."""
+    counts = named.names.value_counts()
+    dropped = {str(name): int(n) for name, n in sorted(counts.items()) if n < params.min_cells}
+    keep = ~named.names.isin(list(dropped)).to_numpy()
+    named.names = named.names[keep]
+    named.conditions = named.conditions[keep]
+    return (cells[keep].copy() if dropped else cells), dropped
+
+
+def _matrices(
+    cells: AnnData, params: ImportCellsParams, path: str | Path
+) -> tuple[sp.csr_matrix, sp.csr_matrix | None, pd.DataFrame, dict[str, Any]]:
+    """X, counts (or None), var, and the record of where they came from."""
+    raw, raw_var, place = _raw_counts(cells, params, path)
+    if raw is not None:
+        symbols = _symbols(raw_var)
+        counts, names, repeated = merge_features(as_counts(raw, f"{path}/{place}"), symbols)
+        logs = log_normalised(counts, params.target_sum)
+        record = {"counts": f"raw counts from {place}", "summed_features": dict(sorted(repeated.items()))}
+        return logs, counts, _var(raw_var, symbols, names), record
+    logs, note = _log_normalised_x(cells, path)
+    symbols = _symbols(cells.var)
+    repeated_names = (
+        sorted({name for name in symbols if symbols.count(name) > 1})
+        if len(set(symbols)) < len(symbols)
+        else []
+    )
+    if repeated_names:
+        raise InvalidDataError(
+            f"gene {repeated_names[0]!r} occurs more than once and there are no raw counts to sum",
+            where=path,
+            mend="remove the repeated genes",
+        )
+    return logs, None, _var(cells.var, symbols, symbols), {"counts": f"absent: {note}", "summed_features": {}}
+
+
+def _raw_counts(cells: AnnData, params: ImportCellsParams, path: str | Path) -> tuple[Any, pd.DataFrame, str]:
+    """The raw counts, their genes and their place; None where there are none."""
+    if params.counts_layer is not None and params.counts_layer not in cells.layers:
+        raise InvalidDataError(
+            f"has no layer {params.counts_layer!r}; layers: {', '.join(cells.layers) or 'none'}",
+            where=path,
+            mend="correct counts_layer",
+        )
+    layer = params.counts_layer or "counts"
+    if layer in cells.layers:
+        return cells.layers[layer], cells.var, f"layers/{layer}"
+    if cells.raw is not None and looks_like_counts(cells.raw.X):
+        return cells.raw.X, cells.raw.var, "raw/X"
+    if cells.X is not None and looks_like_counts(cells.X):
+        return cells.X, cells.var, "X"
+    return None, cells.var, ""
+
+
+def looks_like_counts(matrix: Any) -> bool:
+    """True where every value is a whole number of at least zero and some value is above one."""
+    values = matrix.data if sp.issparse(matrix) else np.asarray(matrix)
+    return bool(
+        values.size
+        and np.isfinite(values).all()
+        and values.min() >= 0
+        and (values == np.rint(values)).all()
+        and values.max() > 1
+    )
+
+
+def _log_normalised_x(cells: AnnData, path: str | Path) -> tuple[sp.csr_matrix, str]:
+    """``X`` as natural-log-normalised CSR float32 after checking that it can be that."""
+    if cells.X is None:
+        raise InvalidDataError("holds no matrix", where=path, mend="give an h5ad with X or layers['counts']")
+    logs = sp.csr_matrix(cells.X, dtype=np.float32)
+    base = cells.uns.get("log1p", {}).get("base") if isinstance(cells.uns.get("log1p"), dict) else None
+    if base is not None:
+        logs.data *= np.float32(np.log(float(base)))
+    if logs.data.size and (
+        not np.isfinite(logs.data).all() or logs.data.min() < 0 or logs.data.max() > _HIGHEST_LOG
+    ):
+        low, high = float(np.nanmin(logs.data)), float(np.nanmax(logs.data))
+        raise InvalidDataError(
+            f"X is neither raw counts nor log-normalised (values from {low:.4g} to {high:.4g})",
+            where=f"{path}/X",
+            mend="give raw counts in layers['counts'] or ln(1 + counts per 10,000) in X",
+        )
+    logs.eliminate_zeros()
+    logs.sort_indices()
+    total = np.bincount(
+        np.repeat(np.arange(logs.shape[0]), np.diff(logs.indptr)),
+        weights=np.expm1(logs.data.astype(float)),
+        minlength=logs.shape[0],
+    )
+    note = (
+        f"X is taken as log-normalised; undone, cells sum to {np.median(total):.6g} (median) "
+        f"over {logs.shape[1]} genes"
+    )
+    return logs, note
+
+
+def _symbols(var: pd.DataFrame) -> list[str]:
+    """Gene names: a column that says so, else the index."""
+    column = next(
+        (
+            name
+            for name in ("symbol", "gene_name", "gene_symbol", "gene_symbols", "gene_short_name")
+            if name in var
+        ),
+        None,
+    )
+    return [str(name) for name in (var[column] if column else var.index)]
+
+
+def _var(var: pd.DataFrame, symbols: list[str], names: list[str]) -> pd.DataFrame:
+    """``gene_id`` and ``symbol`` of the kept names."""
+    column = next(
+        (name for name in ("gene_id", "gene_ids", "ensembl_id", "ensemble_id") if name in var), None
+    )
+    given = [str(value) for value in (var[column] if column else var.index)]
+    ids: dict[str, str] = {}
+    for symbol, identifier in zip(symbols, given, strict=True):
+        ids.setdefault(symbol, ensembl_id(identifier))
+    return pd.DataFrame(
+        {"gene_id": [ids[name] for name in names], "symbol": names}, index=pd.Index(names, dtype=object)
+    )
+
+
+def _obs(cells: AnnData, named: Named, params: ImportCellsParams, path: str | Path) -> pd.DataFrame:
+    """The fixed columns, plus the file's own under their names where they do not collide."""
+    pool_column = _column(cells, params.pool_column, ("pool", "batch"), path)
+    phase_column = _column(cells, params.phase_column, ("phase", "assigned_phase"), path)
+    n = cells.n_obs
+    barcodes = list(map(str, cells.obs_names))
+    pools = [str(p) for p in cells.obs[pool_column]] if pool_column else [params.pool_name or "all"] * n
+    phases = _text(cells.obs[phase_column]) if phase_column else [""] * n
+    conditions = (
+        _text(cells.obs[_need(cells, params.condition_column, path)])
+        if params.condition_column
+        else list(named.conditions)
+    )
+    names = [b if b.startswith(f"{p}_") else f"{p}_{b}" for p, b in zip(pools, barcodes, strict=True)]
+    fixed = {
+        "pool": pools,
+        "hashtag_call": _text(cells.obs["hashtag_call"]) if "hashtag_call" in cells.obs else [""] * n,
+        "hashtag_kind": _text(cells.obs["hashtag_kind"]) if "hashtag_kind" in cells.obs else ["singlet"] * n,
+        "assigned_condition": conditions,
+        "condition": conditions,
+        "assigned_phase": _text(cells.obs["assigned_phase"]) if "assigned_phase" in cells.obs else [""] * n,
+        "phase": ["G2M" if phase == "G2/M" else phase for phase in phases],
+        "perturbation": list(named.names),
+    }
+    table = pd.DataFrame(
+        {"barcode": barcodes, **{key: pd.Categorical(value) for key, value in fixed.items()}}, index=names
+    )
+    for column in cells.obs:
+        if column not in table:
+            table[column] = cells.obs[column].to_numpy()
+    return table
+
+
+def _text(column: pd.Series) -> list[str]:
+    """Values as text, missing ones as ""."""
+    return ["" if pd.isna(value) else str(value) for value in column]
