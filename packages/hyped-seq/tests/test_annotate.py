@@ -307,3 +307,55 @@ def test_command_line_refuses_unknown_keys(ingested, calls, tmp_path, capsys):
     (tmp_path / "p.yaml").write_text("annotate: {tsne: false}\n")
     assert run([*arguments, "--params", f"{tmp_path / 'p.yaml'}#annotate", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["cells"] > 800
+
+
+def test_hashtags_alone_get_calls_and_conditions(tmp_path):
+    import numpy as np
+    import pandas as pd
+    from anndata import AnnData
+
+    from hyped_core.context import RunContext
+    from hyped_core.design.model import parse_design
+    from hyped_seq.annotate.cycle_genes import read_cycle_genes
+    from hyped_seq.annotate.params import AnnotateParams
+    from hyped_seq.annotate.run import annotate, read_ingested, write_annotated
+    from hyped_seq.readers.h5ad import write_h5ad
+
+    design = parse_design(
+        {
+            "name": "two",
+            "conditions": [{"name": "control"}, {"name": "other"}],
+            "pools": [{"name": "p"}],
+            "hashtags": [
+                {"pool": "p", "tag": "a", "barcode": "ACGT", "condition": "control", "phase": "S"},
+                {"pool": "p", "tag": "b", "barcode": "TGCA", "condition": "other"},
+            ],
+        },
+        "test",
+    )
+    counts = np.array([[9, 0], [0, 8], [7, 7]], dtype=np.float32)
+    cells = ["p_AA", "p_CC", "p_GG"]
+    hto = AnnData(counts, obs=pd.DataFrame({"pool": "p", "barcode": ["AA", "CC", "GG"]}, index=cells))
+    hto.var_names = ["a", "b"]
+    (tmp_path / "ingest").mkdir()
+    write_h5ad(hto, tmp_path / "ingest" / "hto.h5ad")
+    calls = pd.DataFrame(
+        {
+            "pool": "p",
+            "call": ["a", "b", "Doublet"],
+            "kind": ["singlet", "singlet", "doublet"],
+            "probability": [0.9, 0.9, 0.8],
+            "tags": ["a", "b", "a+b"],
+            "condition": ["control", "other", ""],
+            "phase": ["S", "", ""],
+        },
+        index=cells,
+    )
+    result = annotate(
+        read_ingested(tmp_path / "ingest"), calls, design, AnnotateParams(), read_cycle_genes(None), context=RunContext()
+    )
+    write_annotated(result, tmp_path / "cells")
+    obs = result.modalities["hto"].obs
+    assert list(obs["condition"]) == ["control", "other", ""]
+    assert list(obs["phase"]) == ["S", "", ""]
+    assert sorted(p.name for p in (tmp_path / "cells").iterdir()) == ["annotate.json", "de.csv", "hto.h5ad", "removed.csv"]

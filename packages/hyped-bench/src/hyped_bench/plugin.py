@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hyped_core.plugins.hookspecs import hookimpl
-from hyped_core.spec import CommandSpec, MetricSpec, ModelSpec, TaskSpec
+from hyped_core.spec import CommandSpec, MetricSpec, ModelSpec, ReportSectionSpec, TaskSpec
 
 _LICENCE = "BSD-3-Clause"
 _LINEAR = "Ahlmann-Eltze, Huber and Anders, Nature Methods 2025"
@@ -207,4 +207,25 @@ def hyped_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(("bench", "score"), f"{cli}:score", "Score a file of predicted expression.")
     yield CommandSpec(("bench", "status"), f"{cli}:status", "What has been scored and what is left.")
     yield CommandSpec(("bench", "compare"), f"{cli}:compare", "Compare two runs within tolerance.")
+    yield CommandSpec(
+        ("bench", "report"), "hyped_bench.report.cli:report", "Write the report of a dataset: one page."
+    )
     yield CommandSpec(("demo",), "hyped_bench.cli_demo:demo", "A tiny container, scored in a minute.")
+
+
+@hookimpl
+def hyped_report_sections() -> Iterable[ReportSectionSpec]:
+    """Sections of the report, in the order of the page."""
+    rows = (
+        ("experiment", "What was measured"),
+        ("containers", "What the containers hold"),
+        ("leaderboards", "Leaderboards"),
+        ("paper_tables", "The paper's tables"),
+        ("phases", "Figure 2a: cell-cycle phases"),
+        ("cells", "Figure 2b to d: cells and genes"),
+        ("quality", "Quality"),
+        ("movies", "Frames"),
+        ("provenance", "How every number came about"),
+    )
+    for i, (name, title) in enumerate(rows):
+        yield ReportSectionSpec(name, title, f"hyped_bench.report.sections.{name}:section", order=10 * (i + 1))

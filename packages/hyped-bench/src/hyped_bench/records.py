@@ -49,7 +49,7 @@ def record_of(job: Job, result: Result) -> dict[str, Any]:
             **({} if scores is None else {f"{n}.csv": len(t) for n, t in sorted(scores.tables.items())}),
             **({} if scores is None else {f"{n}.parquet": len(t) for n, t in sorted(scores.details.items())}),
         },
-        "environment": environment_record(),
+        "environment": environment_record(commit=False),
     }
 
 

@@ -34,13 +34,14 @@ def versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def environment_record(
-    *, checkout: str | Path | None = None, libraries: Iterable[str] = LIBRARIES
+    *, checkout: str | Path | None = None, libraries: Iterable[str] = LIBRARIES, commit: bool = True
 ) -> dict[str, Any]:
     """What this process runs on, JSON-able and the same every time on one machine.
 
     Holds python, platform, CPU count, versions of HYPED's packages and of ``libraries``, the git commit and
     the hash of ``plugins.lock.yaml`` of the checkout (by default the current folder's), and the device where
-    torch is loaded already. No time, no path, no user or host name.
+    torch is loaded already. No time, no path, no user or host name. Without ``commit`` the git commit is left
+    out, for records that are to stay the same while commits go by.
     """
     root = _checkout(Path.cwd() if checkout is None else Path(checkout))
     record: dict[str, Any] = {
@@ -50,7 +51,7 @@ def environment_record(
         "cpus": _cpus(),
         "packages": versions(HYPED_PACKAGES),
         "libraries": versions(libraries),
-        "git": None if root is None else git_state(root),
+        "git": None if root is None or not commit else git_state(root),
         "plugins_lock": None if root is None else _hash(root / LOCK_FILE),
         "device": device_record(),
     }

@@ -40,6 +40,7 @@ def hyped_models() -> Iterable[ModelSpec]:
         summary="Ridge from gene embeddings to latent changes, with damped addition for combinations.",
         needs=Needs(modules=("safetensors",), install="pip install safetensors"),
         licence="BSD-3-Clause",
+        sources=("hyped_seq.expression.effects",),
     )
 
 

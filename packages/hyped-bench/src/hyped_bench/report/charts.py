@@ -10,6 +10,8 @@ PALETTE = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#56b4e9", "#d55e00", "#9
 """Okabe and Ito's colours (told apart by the colour-blind), on light and on dark ground."""
 
 GREY = "#8c8c8c"
+PALE = "#bfc5cc"
+"""Of what is not known."""
 
 PHASE_COLOURS = {
     "G1": "#d55e00",

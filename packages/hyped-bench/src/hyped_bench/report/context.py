@@ -125,6 +125,10 @@ class ReportContext:
         """Parts behind a line that opens them."""
         return Markup(self._parts.fold(summary, Markup("").join(Markup(p) for p in parts)))
 
+    def beside(self, parts: Iterable[str]) -> Markup:
+        """Parts side by side where the page is wide enough."""
+        return Markup('<div class="beside">{}</div>').format(Markup("").join(Markup(p) for p in parts))
+
     def join(self, parts: Iterable[str]) -> Markup:
         """Parts one after the other."""
         return Markup("\n").join(Markup(part) for part in parts)
@@ -169,7 +173,9 @@ def number_text(value: float | int | None) -> str:
     """
     if value is None or value != value:
         return NONE_TEXT
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
 
 
 def make_environment() -> Environment:

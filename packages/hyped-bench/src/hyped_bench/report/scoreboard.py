@@ -19,7 +19,16 @@ EXTRA: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
 }
 """Groups of metrics shown as tables of their own, for tasks whose metrics answer different questions."""
 
-LOWER = ("mse", "mae", "mse_delta", "energy_distance", "mse_relative", "wmse", "fraction_error", "n_unassigned")
+LOWER = (
+    "mse",
+    "mae",
+    "mse_delta",
+    "energy_distance",
+    "mse_relative",
+    "wmse",
+    "fraction_error",
+    "n_unassigned",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,7 @@ def _detections(source: TrackSource) -> pd.DataFrame:
 
 
 def _measured(source: TrackSource, objects: pd.DataFrame) -> pd.DataFrame:
-    """Areas, and mean intensities where a movie is given, of the true nuclei."""
+    """Areas, and where a movie is given intensities over the frame's background, of the true nuclei."""
     labels = LabelFrames(source.truth_labels)  # type: ignore[arg-type]
     movie = None
     pixel = 1.0
@@ -211,6 +211,7 @@ def _measured(source: TrackSource, objects: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, npt.NDArray] = {"area_um2": np.zeros(len(objects))}
     for channel in movie.channels if movie is not None else ():
         columns[f"mean_{channel}"] = np.zeros(len(objects))
+        columns[f"integrated_{channel}"] = np.zeros(len(objects))
     for frame, rows in objects.groupby("frame").indices.items():
         plane = labels.frame(int(frame)).ravel()
         wanted = objects["label"].to_numpy()[rows]
@@ -219,8 +220,11 @@ def _measured(source: TrackSource, objects: pd.DataFrame) -> pd.DataFrame:
         columns["area_um2"][rows] = area[wanted] * pixel**2
         if movie is not None:
             for channel, pixels in zip(movie.channels, movie.frame(int(frame)), strict=True):
-                total = np.bincount(plane, weights=pixels.ravel(), minlength=size)
+                outside = pixels.ravel()[plane == 0]
+                background = float(np.median(outside)) if outside.size else 0.0
+                total = np.bincount(plane, weights=pixels.ravel(), minlength=size) - background * area
                 columns[f"mean_{channel}"][rows] = total[wanted] / np.maximum(area[wanted], 1)
+                columns[f"integrated_{channel}"][rows] = total[wanted]
     return objects.assign(**columns)
 
 

@@ -15,6 +15,7 @@ from hyped_core.design import Design, Perturbation
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError, MissingFileError
 from hyped_core.io.atomic import write_json
+from hyped_seq.annotate.contrasts import COLUMNS as CONTRAST_COLUMNS
 from hyped_seq.annotate.contrasts import plan_contrasts, run_contrasts
 from hyped_seq.annotate.cycle_genes import CycleGenes
 from hyped_seq.annotate.embedding import embed
@@ -45,23 +46,25 @@ class Annotated:
 
 
 def read_ingested(folder: str | Path) -> dict[str, AnnData]:
-    """The modalities that `hyped seq ingest` wrote to ``folder``; ``rna`` has to be there.
+    """The modalities that `hyped seq ingest` wrote to ``folder``; ``rna`` or, for hashtags alone, ``hto``.
 
     Raises
     ------
     MissingFileError, InvalidDataError
-        No rna.h5ad, or the modalities hold different cells.
+        Neither rna.h5ad nor hto.h5ad, or the modalities hold different cells.
     """
     folder = Path(folder)
-    if not (folder / "rna.h5ad").is_file():
-        raise MissingFileError("has no rna.h5ad", where=folder, mend="make it with `hyped seq ingest`")
+    if not (folder / "rna.h5ad").is_file() and not (folder / "hto.h5ad").is_file():
+        raise MissingFileError(
+            "has neither rna.h5ad nor hto.h5ad", where=folder, mend="make them with `hyped seq ingest`"
+        )
     modalities = {
         name: read_h5ad(folder / f"{name}.h5ad")
         for name in ("rna", "isoform", "hto")
         if (folder / f"{name}.h5ad").is_file()
     }
     for name, data in modalities.items():
-        if list(data.obs_names) != list(modalities["rna"].obs_names):
+        if "rna" in modalities and list(data.obs_names) != list(modalities["rna"].obs_names):
             raise InvalidDataError(
                 "holds other cells than rna.h5ad", where=folder / f"{name}.h5ad", mend="ingest all again"
             )
@@ -79,13 +82,16 @@ def annotate(
 ) -> Annotated:
     """Annotate the cells of ``modalities`` (as `read_ingested` gives them) with the calls of `demultiplex`.
 
-    Cells leave by quality alone; doublets and negatives stay, marked by ``hashtag_kind``.
+    Cells leave by quality alone; doublets and negatives stay, marked by ``hashtag_kind``. Where there are
+    hashtags and no genes, cells get their calls and what follows from them by the design, and all stay.
 
     Raises
     ------
     InvalidDataError
         Cells of the calls are not those of the matrices, counts are none, or nothing is left.
     """
+    if "rna" not in modalities:
+        return _annotate_hashtags(modalities["hto"], calls, design)
     rna = modalities["rna"]
     counts = as_counts(rna.layers["counts"] if "counts" in rna.layers else rna.X, "rna")
     calls = _match_calls(calls, list(rna.obs_names))
@@ -134,6 +140,31 @@ def annotate(
             values = log_normalised(raw, params.target_sum) if name == "isoform" else raw
             result[name] = _modality(other, keep, obs[shared], values, raw)
     return Annotated(result, quality.removed, contrasts, record)
+
+
+def _annotate_hashtags(hto: AnnData, calls: pd.DataFrame, design: Design) -> Annotated:
+    """Cells of which only hashtags are known; a phase is known where the design's tag says it."""
+    counts = as_counts(hto.layers["counts"] if "counts" in hto.layers else hto.X, "hto")
+    calls = _match_calls(calls, list(hto.obs_names))
+    obs = _obs(hto.obs, pd.DataFrame(index=hto.obs_names), calls, design)
+    obs["phase"] = obs["assigned_phase"]
+    obs["phase_source"] = np.where(obs["phase"] != "", "hashtag", "none")
+    _as_categories(obs, design)
+    record = {
+        "cells": hto.n_obs,
+        "removed": 0,
+        "kinds": {str(k): int(v) for k, v in obs["hashtag_kind"].value_counts().sort_index().items()},
+        "conditions": {str(k): int(v) for k, v in obs["condition"].value_counts().sort_index().items() if k},
+        "phase": {"method": "from hashtags alone: there are no genes"},
+        "contrasts": [],
+        "confounded": [list(pair) for pair in design.flags.confounded],
+    }
+    everything = np.ones(hto.n_obs, dtype=bool)
+    annotated = _modality(hto, everything, obs, counts, counts)
+    annotated.uns["annotate_json"] = json.dumps(record, sort_keys=True)
+    annotated.uns["perturbations_json"] = perturbations_json(design)
+    removed = pd.DataFrame(columns=["cell", "reason"])
+    return Annotated({"hto": annotated}, removed, pd.DataFrame(columns=list(CONTRAST_COLUMNS)), record)
 
 
 def write_annotated(result: Annotated, folder: str | Path) -> None:
@@ -210,6 +241,8 @@ def _as_categories(obs: pd.DataFrame, design: Design) -> None:
         "phase_score": list(PHASES),
     }
     for column in ("pool", "hashtag_call", "hashtags", "perturbation", "phase_source", *orders):
+        if column not in obs:
+            continue
         values = obs[column].astype(str)
         order = list(dict.fromkeys([*orders.get(column, ()), *sorted(set(values))]))
         present = set(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,14 +82,10 @@ class LatentRidge:
         self._symbols = _symbol_positions(train)
         control, changes, counts, members = pseudobulk_changes(train)
         if not members:
-            raise InvalidDataError(
-                "holds no perturbed cells", where="train", mend="give perturbed training cells"
-            )
+            raise InvalidDataError("holds no perturbed cells", where="train", mend="give perturbed training cells")
         rows = np.arange(train.n_obs)
         if len(rows) > self.config.max_cells:
-            rows = np.sort(
-                context.rng("latent_ridge", "embedding").choice(rows, self.config.max_cells, replace=False)
-            )
+            rows = np.sort(context.rng("latent_ridge", "embedding").choice(rows, self.config.max_cells, replace=False))
         self._embedding = gene_embeddings(train.X, self.config.n_embedding, rows)
         weights = counts / counts.mean()
         self._basis = latent_basis(changes, weights, self.config.n_components)
@@ -97,9 +94,9 @@ class LatentRidge:
         held = None
         if validation is not None:
             held = self._validation(validation, control)
-        ridge, residual = self._choose(latent, weights, members, features, held, context)
-        self._chosen = {"ridge": ridge, "residual_ridge": residual}
-        self._effects = fit_effects(latent, weights, members, features, ridge, residual)
+        point = self._choose(latent, weights, members, features, held, context)
+        self._chosen = dict(zip(("ridge", "residual_ridge"), point, strict=True))
+        self._effects = fit_effects(latent, weights, members, features, *point)
         self._own = self._own_changes(control, changes, members)
 
     def predict(self, control: AnnData, perturbation: Perturbation, *, context: RunContext) -> AnnData:
@@ -118,9 +115,7 @@ class LatentRidge:
         """
         from anndata import AnnData
 
-        change = self.predicted_change(
-            perturbation, list(map(str, control.var_names)), column_mean(control.X)
-        )
+        change = self.predicted_change(perturbation, list(map(str, control.var_names)), column_mean(control.X))
         rows = np.arange(control.n_obs)
         if len(rows) > self.config.max_cells:
             rng = context.rng("latent_ridge", perturbation.name)
@@ -136,9 +131,7 @@ class LatentRidge:
         obs["perturbation"] = perturbation.name
         return AnnData(X=moved.astype(np.float32), obs=obs, var=control.var.copy())
 
-    def predicted_change(
-        self, perturbation: Perturbation, genes: Sequence[str], control_mean: Floats
-    ) -> Floats:
+    def predicted_change(self, perturbation: Perturbation, genes: Sequence[str], control_mean: Floats) -> Floats:
         """(genes,) change of mean ln(1 + CP10k); never more than ``control_mean`` downwards."""
         if self._effects is None:
             raise UsageError("latent_ridge has learned nothing yet", mend="call fit or load first")
@@ -212,13 +205,9 @@ class LatentRidge:
                 and effects.weights.shape == (arrays["embedding"].shape[1] + 1, arrays["basis"].shape[1])
             )
         except (SafetensorError, json.JSONDecodeError, KeyError, ValueError, TypeError) as error:
-            raise CorruptFileError(
-                f"is no saved latent_ridge: {error}", where=folder, mend="save it again"
-            ) from error
+            raise CorruptFileError(f"is no saved latent_ridge: {error}", where=folder, mend="save it again") from error
         if not fits:
-            raise CorruptFileError(
-                "arrays and names do not fit one another", where=folder, mend="save it again"
-            )
+            raise CorruptFileError("arrays and names do not fit one another", where=folder, mend="save it again")
         self._genes, self._symbols = text["genes"], text["symbols"]
         self._embedding, self._basis, self._effects = arrays["embedding"], arrays["basis"], effects
         self._own, self._chosen = text["own"], text["chosen"]
@@ -248,11 +237,8 @@ class LatentRidge:
         context: RunContext,
     ) -> tuple[float, float]:
         """Penalties with the least squared error on held-back perturbations."""
-        grid = [(a, b) for a in self.config.ridges for b in self.config.residual_ridges]
-        middle = (
-            self.config.ridges[len(self.config.ridges) // 2],
-            self.config.residual_ridges[len(self.config.residual_ridges) // 2],
-        )
+        grid = list(itertools.product(self.config.ridges, self.config.residual_ridges))
+        middle = grid[len(grid) // 2]
         n = len(members)
         folds: list[np.ndarray] = []
         if n >= 2 * self.config.folds:
@@ -271,9 +257,7 @@ class LatentRidge:
                     [features[i] for i in kept],
                     *point,
                 )
-                errors[point] += sum(
-                    ((effects.of(members[i], features[i]) - latent[i]) ** 2).sum() for i in fold
-                )
+                errors[point] += sum(((effects.of(members[i], features[i]) - latent[i]) ** 2).sum() for i in fold)
             if held is not None:
                 effects = fit_effects(latent, weights, members, features, *point)
                 errors[point] += sum(
@@ -309,9 +293,7 @@ def pseudobulk_changes(train: AnnData) -> tuple[Floats, Floats, Floats, list[lis
         raise InvalidDataError("obs has no column 'perturbation'", where="train", mend="add it")
     is_control = (train.obs["perturbation"].astype(str) == CONTROL).to_numpy()
     if not is_control.any():
-        raise InvalidDataError(
-            f"has no {CONTROL!r} cells", where="train/obs/perturbation", mend="add control cells"
-        )
+        raise InvalidDataError(f"has no {CONTROL!r} cells", where="train/obs/perturbation", mend="add control cells")
     control = column_mean(train.X[is_control])
     return control, *_changes_from(train, control)
 

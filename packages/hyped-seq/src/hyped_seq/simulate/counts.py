@@ -33,9 +33,7 @@ def ambient_profile(programme: GeneProgramme, pool: PoolCells, n_cells: int = 40
     return profile / profile.sum()
 
 
-def negative_binomial(
-    mean: FloatArray, dispersion: FloatArray, rng: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def negative_binomial(mean: FloatArray, dispersion: FloatArray, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Counts with this mean and variance ``mean + dispersion * mean**2`` (gamma-Poisson)."""
     shape = 1.0 / np.asarray(dispersion)
     return rng.poisson(mean * rng.standard_gamma(np.broadcast_to(shape, mean.shape)) / shape)

@@ -57,9 +57,7 @@ def hashtag_counts(pool: PoolCells, params: HashtagParams, rng: np.random.Genera
     return counts + negative_binomial(mean, np.full((n, k), params.dispersion), rng)
 
 
-def write_counts(
-    path: Path, counts: npt.NDArray[np.int64], barcodes: Sequence[str], tags: Sequence[str]
-) -> None:
+def write_counts(path: Path, counts: npt.NDArray[np.int64], barcodes: Sequence[str], tags: Sequence[str]) -> None:
     """``counts.csv``: tags in rows, barcodes (no suffix) in columns."""
     lines = ["," + ",".join(barcodes)]
     lines += [f"{tag}," + ",".join(map(str, row)) for tag, row in zip(tags, counts.T.tolist(), strict=True)]
@@ -146,9 +144,7 @@ def _bases(
     return block
 
 
-def _records(
-    block: npt.NDArray[np.uint8], params: HashtagParams, offset: int, rng: np.random.Generator
-) -> bytes:
+def _records(block: npt.NDArray[np.uint8], params: HashtagParams, offset: int, rng: np.random.Generator) -> bytes:
     """FASTQ records with substitutions, insertions and deletions; each read has its own error rate."""
     n, length = block.shape
     severity = np.exp(0.4 * rng.standard_normal(n) - 0.08)

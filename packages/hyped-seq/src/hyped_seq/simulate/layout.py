@@ -105,9 +105,7 @@ def write_reference(path: Path, programme: GeneProgramme) -> None:
 class _ReadSample:
     """A few reads for ``read_summary.tsv``: the first of every transcript, then random ones."""
 
-    def __init__(
-        self, pool: PoolCells, programme: GeneProgramme, rows: int, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, pool: PoolCells, programme: GeneProgramme, rows: int, rng: np.random.Generator) -> None:
         self._barcodes = pool.table["barcode"].to_numpy()
         self._programme, self._rows, self._rng = programme, rows, rng
         self._share = rows / max(len(self._barcodes), 1)

@@ -52,9 +52,7 @@ def harvest_hours(design: Design, params: SeqSimulationParams) -> float:
     return design.timeline.time_of("harvest") or 48.0
 
 
-def harvested(
-    design: Design, condition: str, n: int, params: SeqSimulationParams, context: RunContext
-) -> pd.DataFrame:
+def harvested(design: Design, condition: str, n: int, params: SeqSimulationParams, context: RunContext) -> pd.DataFrame:
     """All cells of ``condition`` alive at harvest: ``condition, phase, position, dose_<gene>``.
 
     At least 1,000 founders are grown, whatever ``n`` is, so that the fractions are those of the condition.
@@ -89,9 +87,7 @@ def draw_pool(
     """
     hashtags = design.pool_hashtags(pool)
     if not hashtags:
-        raise DesignError(
-            "has no hashtags", where=f"pools/{pool}", mend="list the pool's hashtags in the design"
-        )
+        raise DesignError("has no hashtags", where=f"pools/{pool}", mend="list the pool's hashtags in the design")
     rng = context.rng("pool", pool)
     n_doublets = int(round(params.capture.doublets * n))
     weights = np.array([params.sorter.get(tag.phase, 0.0) if tag.phase else 1.0 for tag in hashtags])
@@ -154,9 +150,7 @@ def _draw(
     rows = []
     for mask, count in ((inside, n - wrong), (~inside, wrong)):
         candidates = np.flatnonzero(mask)
-        rows.append(
-            rng.choice(candidates, count, replace=count > candidates.size) if count else candidates[:0]
-        )
+        rows.append(rng.choice(candidates, count, replace=count > candidates.size) if count else candidates[:0])
     return population.iloc[np.concatenate(rows)]
 
 
@@ -205,7 +199,4 @@ def _truth(
 
 def _joined(first: pd.Series, second: pd.Series, pair: npt.NDArray[np.bool_]) -> list[str]:
     """The value of the one cell, or both cells' values joined with ``+`` where they differ."""
-    return [
-        f"{min(a, b)}+{max(a, b)}" if two and a != b else a
-        for a, b, two in zip(first, second, pair, strict=True)
-    ]
+    return [f"{min(a, b)}+{max(a, b)}" if two and a != b else a for a, b, two in zip(first, second, pair, strict=True)]

@@ -123,15 +123,14 @@ def estimate(design: Design, params: SeqSimulationParams, screen: bool) -> dict[
     params = params.resolved()
     cells = sum(pool_sizes(design, params).values())
     genes, depth = params.programme.n_genes, params.capture.depth
-    sizes = (genes, params.programme.n_transcripts)
-    entries = cells * sum(n * -math.expm1(-0.45 * (depth / n) ** 0.55) for n in sizes)
+    entries = 2.4 * cells * genes * -math.expm1(-0.45 * (depth / genes) ** 0.55)
     entries *= 2 if params.capture.processed else 1
     reads = min(cells * 42 * params.hashtags.reads_per_molecule, params.hashtags.max_reads)
     reads = reads if params.hashtags.write_reads else 0
     screened = (params.screen.singles + params.screen.doubles) * 50 + params.screen.controls if screen else 0
     drawn = (params.screen.singles + params.screen.doubles + 1) * params.screen.truth_cells if screen else 0
-    disk = entries * 4.2 + reads * 65 + screened * genes * 2.8
-    seconds = 2 + entries * 9e-7 + reads * 2e-5 + (cells + screened + drawn) * genes * 1.2e-7
+    disk = entries * 3.4 + reads * 65 + screened * genes * 2.8
+    seconds = 2 + entries * 3e-7 + reads * 1.5e-5 + (cells + screened + drawn) * genes * 4e-8
     memory = 250 + params.chunk_cells * genes * 100 / 1e6 + screened * genes * 2e-5
     return {"disk_mb": round(disk / 1e6, 1), "seconds": round(seconds, 0), "memory_mb": round(memory, 0)}
 

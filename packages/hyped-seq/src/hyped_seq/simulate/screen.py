@@ -90,15 +90,11 @@ def simulate_screen(
         index=pd.Index(programme.symbols, dtype=object),
     )
     names = json.dumps({p.name: p.model_dump(mode="json") for p in everything}, sort_keys=True)
-    screen = ad.AnnData(
-        normalised, obs=obs, var=var, layers={"counts": matrix}, uns={"perturbations_json": names}
-    )
+    screen = ad.AnnData(normalised, obs=obs, var=var, layers={"counts": matrix}, uns={"perturbations_json": names})
     index = pd.Index([p.name for p in everything], dtype=object)
     truth = ad.AnnData(
         np.array(expected, dtype=np.float32),
-        obs=pd.DataFrame(
-            {"n_cells": obs["perturbation"].value_counts().reindex(index).to_numpy()}, index=index
-        ),
+        obs=pd.DataFrame({"n_cells": obs["perturbation"].value_counts().reindex(index).to_numpy()}, index=index),
         var=var.assign(module=programme.module),
         layers={
             "latent": np.array(latent, dtype=np.float32),
@@ -173,9 +169,7 @@ def _phases(
 def _counts(
     programme: GeneProgramme, profiles: FloatArray, params: ScreenParams, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    depth = params.depth * np.exp(
-        params.depth_sd * rng.standard_normal(len(profiles)) - params.depth_sd**2 / 2
-    )
+    depth = params.depth * np.exp(params.depth_sd * rng.standard_normal(len(profiles)) - params.depth_sd**2 / 2)
     return negative_binomial(profiles * depth[:, None], programme.dispersion, rng)
 
 

@@ -9,10 +9,9 @@ from hyped_bench.report.scoreboard import Metric, best_control, counts, groups, 
 
 ROLE_COLOURS = {"model": PALETTE[0], "pipeline": PALETTE[0], "control": GREY, "reference": PALETTE[1]}
 ROLES = {
-    "control": "a control: what next to nothing reaches",
-    "reference": "a reference that sees the truth",
+    "reference": "sees the truth and stands for what can be reached at all",
     "pipeline": "what the pipeline itself wrote",
-    "unknown": "scored without a record",
+    "unknown": "scored without keeping a record",
 }
 
 
@@ -60,7 +59,9 @@ def board(context: ReportContext, task: str, entries: list[Entry]) -> str:
 
 def table(context: ReportContext, name: str, title: str, entries: list[Entry], keys: list[Metric]) -> str:
     """The scores: one line a model; the CSV holds the metrics files' own numbers, intervals in columns."""
-    numbers = counts(entries)
+    numbers = [n for n in counts(entries) if n not in {m.key for m in keys}]
+    scored = [e for e in entries if e.status == "ok"]
+    shared = [n for n in numbers if len({e.metrics.get(n) for e in scored}) == 1]  # others tell of the model
     rows = ordered(entries, keys[0])
     columns = ["model", "role", "status"]
     for item in keys:
@@ -70,10 +71,11 @@ def table(context: ReportContext, name: str, title: str, entries: list[Entry], k
         values = [entry.metrics.get(f"{m.key}{end}") for m in keys for end in ("", "_lo", "_hi")]
         raw.append([entry.model, entry.kind, entry.status, *values, *(entry.metrics.get(n) for n in numbers)])
         cells = [Cell(with_interval(entry, m.key), True) for m in keys]
+        over = [entry.metrics.get(n) for n in shared]
         role = entry.kind if entry.status == "ok" else f"{entry.kind}, {entry.status}"
-        shown.append([entry.model, role, *cells, *(entry.metrics.get(n) for n in numbers)])
+        shown.append([entry.model, role, *cells, *over])
         marks.append("failed" if entry.status != "ok" else "control" if entry.kind == "control" else "")
-    heads = ["model", "role", *(m.heading for m in keys), *numbers]
+    heads = ["model", "role", *(m.heading for m in keys), *shared]
     caption = f"{title}, best first by {keys[0].key}; arrows point to the better end"
     return context.table(name, Table(caption, [*columns, *numbers], raw, (heads, shown), marks))
 
@@ -93,8 +95,8 @@ def figure(context: ReportContext, name: str, task: str, entries: list[Entry], k
     good = [e for e in entries if e.status == "ok"]
     for item in keys:
         rows = [e for e in ordered(good, item) if e.metrics.get(item.key) is not None]
-        if not rows:
-            continue
+        if not rows or (len(rows) > 1 and len({e.metrics[item.key] for e in rows}) == 1):
+            continue  # nothing to tell apart
         best = best_control(rows, item)
         rules = tuple(
             Rule(float(e.metrics[item.key] or 0), "best control" if e is best else "")
@@ -114,12 +116,14 @@ def figure(context: ReportContext, name: str, task: str, entries: list[Entry], k
         )
         panels.append(Panel("intervals", item.heading, series=series, rules=rules))
     if not panels:
-        return context.absent(f"No model has a defined value on {task}.")
+        return context.note(f"No figure: the values of the models on {task} are undefined or all equal.")
     kinds = [k for k in ("model", "control", "reference") if any(e.kind == k for e in good)]
     best_of = []
     for item in keys[:1]:
         top = ordered(good, item)[0]
-        best_of = [f"best by {item.key}: {top.model} ({top.kind}) at {number_text(top.metrics.get(item.key))}"]
+        best_of = [
+            f"best by {item.key}: {top.model} ({top.kind}) at {number_text(top.metrics.get(item.key))}"
+        ]
     chart = Chart(
         f"Scores on {task}; dashed lines are the controls.",
         f"Scores of {len(good)} models on {task}; " + "; ".join(best_of),
@@ -136,12 +140,13 @@ def raw_note(context: ReportContext, entries: list[Entry]) -> str:
     own = ""
     if nothing is not None and nothing.metrics.get("cosine") is not None:
         own = (
-            f" Here predicting \"nothing changes\" has a cosine of {number_text(nothing.metrics['cosine'])} and a "
+            f' Here predicting "nothing changes" has a cosine of {number_text(nothing.metrics["cosine"])} and a '
             f"Pearson correlation of {number_text(nothing.metrics.get('pearson'))}."
         )
     return context.alert(
         "Cosine and Pearson correlation of raw means flatter every model: genes differ from one another by far more "
-        "than any perturbation moves them, so a profile that changes nothing already resembles the truth." + own
+        "than any perturbation moves them, so a profile that changes nothing already resembles the truth."
+        + own
         + " Read them only beside the metrics on the change from control above."
     )
 
@@ -158,18 +163,15 @@ def remarks(context: ReportContext, task: str, entries: list[Entry]) -> list[str
     parts = []
     roles = {e.kind for e in entries} & {"reference", "pipeline", "unknown"}
     if roles:
-        parts.append(context.text("; ".join(f"{role} is {ROLES[role]}" for role in sorted(roles)) + "."))
+        parts.append(context.text("; ".join(f"{role}: {ROLES[role]}" for role in sorted(roles)) + "."))
     ranges: dict[str, float] = {}
     for entry in entries:
         ranges |= ((entry.record or {}).get("facts") or {}).get("data_range") or {}
     if ranges:
-        values = sorted(ranges.items())
-        distinct = {v for _, v in values}
-        said = (
-            f"{number_text(values[0][1])} for every field"
-            if len(distinct) == 1
-            else ", ".join(f"{k} {number_text(v)}" for k, v in values)
-        )
+        low, high = min(ranges.values()), max(ranges.values())
+        said = f"{number_text(low)} for every field"
+        if low != high:
+            said = f"{number_text(low)} to {number_text(high)} over {len(ranges)} fields (each in the record)"
         parts.append(context.text(f"Data range that PSNR and SSIM take as the peak: {said}."))
     said_by: dict[str, list[str]] = {}
     for entry in entries:
@@ -180,7 +182,7 @@ def remarks(context: ReportContext, task: str, entries: list[Entry]) -> list[str
             f"{text} ({'all' if len(names) == len(entries) else ', '.join(names)})"
             for text, names in said_by.items()
         ]
-        parts.append(context.fold(f"{len(lines)} remarks of the runs on {task}", [context.items(lines)]))
+        parts.append(context.fold(f"Remarks of the runs on {task} ({len(lines)})", [context.items(lines)]))
     return parts
 
 

@@ -9,9 +9,8 @@ from hyped_bench.report.context import Cell, ReportContext, Table
 from hyped_bench.report.inputs import Entry
 from hyped_bench.report.printed import PAPER_DATASET, TABLE_3, TABLE_4
 
-PHASES = (("G1", "G1"), ("S", "S"), ("G2M", "G2/M"))
 KEYS = ("cosine", "mse", "mae", "pearson")
-NOT_COMPUTED = "not computed"
+NOT_COMPUTED = Cell("not computed", number=True)
 SELF_KEYS = ("self_mse", "self_psnr", "self_ssim", "snr_before", "snr_after", "psnr_paper_convention")
 
 
@@ -33,21 +32,30 @@ def paper_names(context: ReportContext) -> dict[str, str]:
     return found
 
 
+def models_first(entries: list[Entry]) -> list[Entry]:
+    """The entries that ran, controls after models."""
+    return sorted((e for e in entries if e.status == "ok"), key=lambda e: (e.kind == "control", e.model))
+
+
 def conditions_rows(context: ReportContext, entry: Entry) -> list[dict[str, Any]]:
     """The entry's scores on the experiment's own conditions: perturbation, phase and the paper's metrics."""
     sources = {str(s["name"]) for s in entry.sources if s.get("kind") == "conditions"}
     units = entry.table("units")
     if units is None or not sources or "perturbation" not in units:
         return []
-    chosen = units[units["source"].astype(str).isin(sources)]
-    return [{**row, "phase": row.get("phase") or "all"} for row in chosen.to_dict("records")]
+    chosen = units[units["source"].astype(str).isin(sources)].to_dict("records")
+    order = list(paper_names(context))
+    chosen.sort(
+        key=lambda row: order.index(row["perturbation"]) if row["perturbation"] in order else len(order)
+    )
+    return [{**row, "phase": row.get("phase") or "all"} for row in chosen]
 
 
 def table_3(context: ReportContext) -> list[str]:
     """Expression and embeddings of the experiment's conditions."""
     names = paper_names(context)
-    entries = [e for e in context.results.get("expression", []) if e.status == "ok"]
-    embedded = [e for e in context.results.get("embedding", []) if e.status == "ok"]
+    entries = models_first(context.results.get("expression", []))
+    embedded = models_first(context.results.get("embedding", []))
     parts = [context.heading("Table 3: expression, in the paper's layout")]
     heads = ["model", "role", "perturbation", "phase", "cosine", "MSE", "MAE", "Pearson"]
     rows: list[list[Any]] = []
@@ -61,15 +69,12 @@ def table_3(context: ReportContext) -> list[str]:
     missing = []
     if not any(e.model.startswith("geneformer") for e in embedded):
         missing.append("Geneformer (embeddings by phase: no model of the task embedding was scored)")
-        for perturbation in said:
-            for _, phase in PHASES:
-                rows.append(["Geneformer", "paper's model", perturbation, phase, *[Cell(NOT_COMPUTED)] * 4])
-                marks.append("")
+        rows.append(["Geneformer", "paper's model", ", ".join(said), "G1, S, G2/M", *[NOT_COMPUTED] * 4])
+        marks.append("")
     if not any(e.model == "gears" for e in entries):
         missing.append("GEARS (no such model was scored)")
-        for perturbation in said:
-            rows.append(["GEARS", "paper's model", perturbation, "all", *[Cell(NOT_COMPUTED)] * 4])
-            marks.append("")
+        rows.append(["GEARS", "paper's model", ", ".join(said), "all", *[NOT_COMPUTED] * 4])
+        marks.append("")
     if context.dataset == PAPER_DATASET:
         for model, perturbation, phase, *values in TABLE_3:
             rows.append([f"{model} (printed)", "paper", perturbation, phase, *values])
@@ -77,20 +82,22 @@ def table_3(context: ReportContext) -> list[str]:
     raw = [[None if isinstance(v, Cell) else v for v in row] for row in rows]
     caption = "Table 3 of the paper: predicted against measured mean expression, raw means"
     parts.append(context.table("table_3", Table(caption, heads, raw, (heads, rows), marks)))
-    held = sorted({str(r[2]) for r in rows if not isinstance(r[4], Cell) and r[1] != "paper"})
+    held = list(dict.fromkeys(str(r[2]) for r in rows if not isinstance(r[4], Cell) and r[1] != "paper"))
     if held:
-        parts.append(
-            context.text(
-                f"Only held-out conditions are scored ({', '.join(held)}): the others are what models learn from."
-            )
-        )
+        rest = [name for name in said if name not in held]
+        text = f"Each condition was predicted by models that had not seen its cells ({', '.join(held)})."
+        if rest:
+            text += f" Not scored: {', '.join(rest)}, which models learn from."
+        parts.append(context.text(text))
     elif entries:
-        parts.append(context.absent("Table 3 has no scores: no source of the expression task holds the conditions."))
+        parts.append(
+            context.absent("Table 3 has no scores: no source of the expression task holds the conditions.")
+        )
     if missing:
         parts.append(context.absent("Not computed for Table 3: " + "; ".join(missing) + "."))
     parts.append(
         context.note(
-            "These four numbers compare raw means, so predicting \"nothing changes\" scores almost as high; the paper "
+            'These four numbers compare raw means, so predicting "nothing changes" scores almost as high; the paper '
             "reports no such control, the rows marked control are it. By the paper's recipe GEARS sees control cells "
             "relabelled as the conditions, which trains it toward no change. Metrics on the change from control stand "
             "in the leaderboard of the expression task."
@@ -121,19 +128,28 @@ def honest_3(context: ReportContext, entries: list[Entry], names: dict[str, str]
 def table_4(context: ReportContext) -> list[str]:
     """Denoising by the paper's protocol, and against clean images."""
     parts = [context.heading("Table 4: denoising, in the paper's layout")]
-    entries = context.results.get("denoise", [])
+    entries = models_first(context.results.get("denoise", []))
     rows, marks = [], []
     for entry in entries:
         values = [entry.metrics.get(k) for k in SELF_KEYS]
-        if entry.status == "ok" and any(v is not None for v in values):
+        if any(v is not None for v in values):
             rows.append([entry.model, entry.kind, *values])
             marks.append("control" if entry.kind == "control" else "")
-    heads = ["model", "role", "MSE", "PSNR (dB)", "SSIM", "SNR before", "SNR after", "psnr_paper_convention (dB)"]
-    fm2s = any(e.model == "fm2s" and e.status == "ok" for e in entries)
+    heads = [
+        "model",
+        "role",
+        "MSE",
+        "PSNR (dB)",
+        "SSIM",
+        "SNR before",
+        "SNR after",
+        "psnr_paper_convention (dB)",
+    ]
+    fm2s = any(e.model == "fm2s" for e in entries)
     shown = [list(row) for row in rows]
     raw = [list(row) for row in rows]
     if not fm2s:
-        shown.append(["FM2S", "paper's model", *[Cell(NOT_COMPUTED)] * 6])
+        shown.append(["FM2S", "paper's model", *[NOT_COMPUTED] * 6])
         raw.append(["FM2S", "paper's model", *[None] * 6])
         marks.append("")
     if context.dataset == PAPER_DATASET:
@@ -157,7 +173,7 @@ def table_4(context: ReportContext) -> list[str]:
     clean = [
         [e.model, e.kind, *(e.metrics.get(k) for k in ("mse", "psnr", "ssim")), e.metrics.get("n_fields")]
         for e in entries
-        if e.status == "ok" and e.metrics.get("mse") is not None
+        if e.metrics.get("mse") is not None
     ]
     if clean:
         marks = ["control" if row[1] == "control" else "" for row in clean]

@@ -1,0 +1,150 @@
+"""Puts the report together: sections of all plugins in order, one page, the files beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from hyped_bench.report.context import ReportContext
+from hyped_bench.report.inputs import ReportInputs
+from hyped_bench.report.outputs import write_files, write_plots
+from hyped_core.context import Progress, SilentProgress
+from hyped_core.errors import HypedError, PluginError
+from hyped_core.io.atomic import atomic_path
+from hyped_core.plugins.host import PluginHost, Provided, default_host, stdout_to_stderr
+from hyped_core.spec import import_target
+
+OWN_DISTRIBUTION = "hyped-bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A section as it stands on the page."""
+
+    name: str
+    title: str
+    html: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was written.
+
+    Attributes
+    ----------
+    page : ``index.html``. ``plots`` : tables for ``dvc plots``, where asked for.
+    failed : sections of other plugins that failed, with the reason.
+    """
+
+    page: Path
+    sections: tuple[str, ...]
+    failed: dict[str, str]
+    tables: tuple[str, ...]
+    figures: tuple[str, ...]
+    plots: tuple[Path, ...]
+
+
+def build_report(
+    out: str | Path,
+    inputs: ReportInputs,
+    *,
+    plots: str | Path | None = None,
+    host: PluginHost | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Write the report to the folder ``out``, whole or not at all; equal inputs give equal bytes.
+
+    Raises
+    ------
+    HypedError
+        Where the inputs cannot be read. A failing section of another plugin is shown as failed.
+    """
+    context = ReportContext(inputs)
+    sections, failed = render_sections(context, host or default_host(), progress or SilentProgress())
+    with atomic_path(out) as folder:
+        folder.mkdir(parents=True)
+        text = render_page(context, sections)
+        (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
+        write_files(folder, context)
+    written = write_plots(Path(plots), context) if plots is not None else []
+    return Report(
+        Path(out) / "index.html",
+        tuple(s.name for s in sections),
+        failed,
+        tuple(context.placed.tables),
+        tuple(context.placed.charts),
+        tuple(written),
+    )
+
+
+def render_sections(
+    context: ReportContext, host: PluginHost, progress: Progress
+) -> tuple[list[Section], dict[str, str]]:
+    """Every registered section in order; those of other plugins that fail, with the reason."""
+    provided = sorted(host.collect("hyped_report_sections"), key=lambda i: (i.spec.order, i.spec.name))
+    found: list[Section] = []
+    failed: dict[str, str] = {}
+    for item in progress.track(provided, "sections", total=len(provided)):
+        taken = {section.name for section in found}
+        name = (
+            item.spec.name if item.spec.name not in taken else f"{item.plugin.distribution}-{item.spec.name}"
+        )
+        try:
+            html = Markup(_call(item, context))
+        except Exception as error:
+            if item.plugin.distribution == OWN_DISTRIBUTION:
+                raise
+            reason = str(error) if isinstance(error, HypedError) else f"{type(error).__name__}: {error}"
+            failed[name] = f"{item.plugin.distribution}: {reason}"
+            html = _failure(context, failed[name])
+        found.append(Section(name, item.spec.title, html))
+    return found, failed
+
+
+def _call(item: Provided, context: ReportContext) -> str:
+    with stdout_to_stderr():
+        html = import_target(item.spec.target)(context)
+    if not isinstance(html, str):
+        raise PluginError(
+            f"returned {type(html).__name__}, not text", where=item.spec.target, mend="return HTML as str"
+        )
+    return html
+
+
+def _failure(context: ReportContext, reason: str) -> Markup:
+    text = f"This section failed. {reason}"
+    context.placed.alerts.append(text)
+    return Markup('<p class="note failed-note">{}</p>').format(text)
+
+
+def render_page(context: ReportContext, sections: list[Section]) -> str:
+    """The page as one HTML document that opens no network."""
+    from plotly.offline import get_plotlyjs
+
+    environment = context.environment
+    source = {
+        name: environment.loader.get_source(environment, name)[0].strip()  # type: ignore[union-attr]
+        for name in ("style.css", "page.js")
+    }
+    entries = context.inputs.entries
+    models = {(e.task, e.model) for e in entries if e.kind in ("model", "pipeline", "unknown")}
+    controls = {(e.task, e.model) for e in entries if e.kind == "control"}
+    failed = [e for e in entries if e.status != "ok"]
+    facts = [
+        (len(context.containers), "containers"),
+        (len(context.results), "tasks scored"),
+        (len(models), "scored methods"),
+        (len(controls), "controls"),
+        (len(failed), "failed"),
+    ]
+    return environment.get_template("page.html.j2").render(
+        dataset=context.dataset,
+        description=context.settings.get("description") or "",
+        facts=facts,
+        sections=sections,
+        style=Markup(source["style.css"]),
+        script=Markup(source["page.js"]),
+        plotly=Markup(get_plotlyjs() if context.placed.charts else "").replace("</script", "<\\/script"),
+    )

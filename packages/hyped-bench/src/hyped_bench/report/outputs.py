@@ -1,0 +1,106 @@
+"""Files beside the page: tables as CSV, figures as SVG, a summary for papers, tables for ``dvc plots``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hyped_bench.metrics.undefined import rounded
+from hyped_bench.report.context import ReportContext
+from hyped_bench.report.draw_svg import svg_text
+from hyped_bench.report.phase_data import fractions_over_time
+from hyped_bench.report.scoreboard import groups, ordered, task_title
+from hyped_bench.report.sections.leaderboards import with_interval
+from hyped_bench.report.sections.phases import phase_tables
+from hyped_core.io.atomic import write_text
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Comma separated values; floats with 6 digits, undefined values empty."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(["" if (cell := plain(value)) is None else cell for value in row])
+    return buffer.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """A value for CSV."""
+    return rounded(value) if isinstance(value, float) else value
+
+
+def write_files(folder: Path, context: ReportContext) -> None:
+    """``tables/*.csv``, ``figures/*.svg`` and ``summary.md`` of what was placed on the page."""
+    for kind in ("tables", "figures"):
+        (folder / kind).mkdir()
+    for name, table in context.placed.tables.items():
+        text = csv_text(table.columns, table.rows)
+        (folder / "tables" / f"{name}.csv").write_text(text, encoding="utf-8", newline="\n")
+    for name, chart in context.placed.charts.items():
+        (folder / "figures" / f"{name}.svg").write_text(svg_text(chart), encoding="utf-8", newline="\n")
+    (folder / "summary.md").write_text(summary_text(context), encoding="utf-8", newline="\n")
+
+
+def summary_text(context: ReportContext) -> str:
+    """Leaderboards, warnings and what is absent, as Markdown."""
+    lines = [f"# HYPED report: {context.dataset}", ""]
+    if context.settings.get("description"):
+        lines += [str(context.settings["description"]), ""]
+    for task, entries in context.results.items():
+        lines += [f"## {task_title(task)}", ""]
+        for title, keys in groups(task, entries):
+            if title:
+                lines += [f"### {title}", ""]
+            heads = ["model", "role", *(m.heading for m in keys)]
+            lines += [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+            for entry in ordered(entries, keys[0]):
+                role = entry.kind if entry.status == "ok" else f"{entry.kind}, {entry.status}"
+                lines.append(
+                    f"| {' | '.join([entry.model, role, *(with_interval(entry, m.key) for m in keys)])} |"
+                )
+            lines.append("")
+    for title, texts in (("Beware", context.placed.alerts), ("Not here", context.placed.absent)):
+        if texts:
+            lines += [f"## {title}", "", *(f"- {' '.join(text.split())}" for text in texts), ""]
+    lines += ["For research only: not for clinical or diagnostic use.", ""]
+    return "\n".join(lines)
+
+
+def leaderboard_rows(context: ReportContext) -> list[list[Any]]:
+    """Task, metric, model, role, value, lo, hi: every metric that the leaderboards show."""
+    rows: list[list[Any]] = []
+    for task, entries in context.results.items():
+        for _, keys in groups(task, entries):
+            for item in keys:
+                for entry in ordered(entries, item):
+                    ends = (entry.metrics.get(f"{item.key}{end}") for end in ("", "_lo", "_hi"))
+                    rows.append([task, item.key, entry.model, entry.kind, *ends])
+    return rows
+
+
+def write_plots(folder: Path, context: ReportContext) -> list[Path]:
+    """``leaderboard.csv``, and ``phase_fractions.csv`` where nuclei have phases; the paths written.
+
+    An older ``phase_fractions.csv`` is removed where there are no phases any more.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    heads = ["task", "metric", "model", "role", "value", "lo", "hi"]
+    written = [folder / "leaderboard.csv"]
+    write_text(written[0], csv_text(heads, leaderboard_rows(context)))
+    found = phase_tables(context)
+    path = folder / "phase_fractions.csv"
+    path.unlink(missing_ok=True)
+    if found:
+        rows = []
+        for container, nuclei, system in found:
+            prefix = f"{container.name}: " if len(found) > 1 else ""
+            table = fractions_over_time(nuclei, system)
+            for row in table.itertuples(index=False):
+                rows.append([f"{prefix}{row[0]}", int(row[1]), float(row[2]), row[3], float(row[4])])
+        write_text(path, csv_text(["condition", "replicate", "time_h", "phase", "fraction"], rows))
+        written.append(path)
+    return written
