@@ -119,6 +119,11 @@ def _failure(context: ReportContext, reason: str) -> Markup:
     return Markup('<p class="note failed-note">{}</p>').format(text)
 
 
+def plural(count: int, noun: str) -> tuple[int, str]:
+    """A count and its noun."""
+    return count, noun if count == 1 else f"{noun}s"
+
+
 def render_page(context: ReportContext, sections: list[Section]) -> str:
     """The page as one HTML document that opens no network."""
     from plotly.offline import get_plotlyjs
@@ -133,10 +138,10 @@ def render_page(context: ReportContext, sections: list[Section]) -> str:
     controls = {(e.task, e.model) for e in entries if e.kind == "control"}
     failed = [e for e in entries if e.status != "ok"]
     facts = [
-        (len(context.containers), "containers"),
-        (len(context.results), "tasks scored"),
-        (len(models), "scored methods"),
-        (len(controls), "controls"),
+        plural(len(context.containers), "container"),
+        plural(len(context.results), "task"),
+        plural(len(models), "scored method"),
+        plural(len(controls), "control"),
         (len(failed), "failed"),
     ]
     return environment.get_template("page.html.j2").render(

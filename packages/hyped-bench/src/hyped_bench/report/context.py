@@ -77,6 +77,13 @@ class ReportContext:
         html = self._parts.table(name, table.caption, heads, list(zip(marks, cells, strict=True)), numeric)
         return self.fold(folded, [html]) if folded else Markup(html)
 
+    def attach(self, name: str, table: Table, text: str) -> Markup:
+        """Write a table to ``tables/<name>.csv`` without showing it; gives the link."""
+        self._claim(name, self.placed.tables)
+        self.placed.tables[name] = table
+        link = '<p class="files"><a href="tables/{}.csv" download>{}</a></p>\n'
+        return Markup(link).format(name, text)
+
     def chart(self, name: str, chart: Chart) -> Markup:
         """Place a chart, written to ``figures/<name>.svg``."""
         self._claim(name, self.placed.charts)

@@ -97,7 +97,7 @@ def _lines(panel: Panel) -> list[dict[str, Any]]:
         found.append(
             {
                 "type": "scatter",
-                "mode": "lines",
+                "mode": "lines" if len(series.x) > 1 else "markers",
                 "name": series.name,
                 "x": _numbers(series.x),
                 "y": _numbers(series.y),

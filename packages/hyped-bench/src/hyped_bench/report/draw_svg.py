@@ -33,11 +33,12 @@ def svg_text(chart: Chart) -> str:
     columns = min(len(chart.panels), 4)
     rows = math.ceil(len(chart.panels) / columns)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.3 * columns, chart.height / 110 * rows + 0.4), layout="constrained")
+        width = (4.6 if chart.panels[0].kind == "heat" else 3.3) * columns
+        figure = Figure(figsize=(width, chart.height / 110 * rows + 0.4), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
         for axis, panel in zip(axes.flat, chart.panels, strict=False):
             _DRAW[panel.kind](figure, axis, panel)
-            axis.set_title(panel.title)
+            axis.set_title(panel.title, pad=13 if any(rule.label for rule in panel.rules) else 6)
             axis.set_xlabel(panel.x_label)
             axis.set_ylabel(panel.y_label)
             if panel.y_range is not None:
@@ -79,9 +80,8 @@ def _floats(values: Any) -> list[float]:
 def _lines(_: Any, axis: Any, panel: Panel) -> None:
     for series in panel.series:
         x = _floats(series.x)
-        axis.plot(
-            x, _floats(series.y), color=series.colour, linestyle="--" if series.dashed else "-", linewidth=1.3
-        )
+        style = "o" if len(x) == 1 else "--" if series.dashed else "-"
+        axis.plot(x, _floats(series.y), style, color=series.colour, linewidth=1.3, markersize=4)
         if series.low is not None and series.high is not None:
             low, high = _floats(series.low), _floats(series.high)
             axis.fill_between(x, low, high, color=series.colour, alpha=0.18, linewidth=0)

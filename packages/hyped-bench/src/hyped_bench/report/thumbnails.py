@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
 EDGE_PX = 384
 """Larger frames are cut to a square of this edge around their centre: outlines stay visible."""
+SHOWN_PX = 512
+"""Smaller pictures are enlarged up to this edge, so that outlines are thin."""
 OUTLINE = (255, 214, 10)
 """Colour of nuclei without a phase."""
 TINTS = {
-    "nuclei": (0.45, 0.45, 0.75),
-    "G1": (1.0, 0.25, 0.15),
-    "S_G2M": (0.1, 0.9, 0.35),
-    "other": (0.8, 0.8, 0.8),
+    "nuclei": (0.22, 0.25, 0.5),
+    "G1": (0.7, 0.15, 0.1),
+    "S_G2M": (0.05, 0.6, 0.2),
+    "other": (0.6, 0.6, 0.6),
 }
 
 
@@ -50,14 +52,15 @@ class Strip:
 def thumbnail(
     movie: Movie, labels: Labels | None, nuclei: pd.DataFrame | None, frames: list[int], design: Design
 ) -> Strip:
-    """Draw frames of a movie, contrast set over all of them together (1st to 99.7th percentile)."""
+    """Draw frames of a movie, contrast set over all of them together."""
     height, width = movie.shape[-2:]
     rows, columns = _centre(height), _centre(width)
     layers = _layers(movie.channels, design)
     stacks = {
         channel: [np.asarray(movie.plane(i, channel))[rows, columns] for i in frames] for channel, _ in layers
     }
-    limits = {channel: np.percentile(np.stack(planes), [1.0, 99.7]) for channel, planes in stacks.items()}
+    limits = {channel: _limits(np.stack(planes)) for channel, planes in stacks.items()}
+    scale = max(1, SHOWN_PX // max(stacks[layers[0][0]][0].shape))
     images = []
     for k, index in enumerate(frames):
         picture = np.zeros((*stacks[layers[0][0]][0].shape, 3))
@@ -70,6 +73,9 @@ def thumbnail(
         if labels is not None:
             mask = np.asarray(labels.frame(index))[rows, columns]
             count = len(np.unique(mask[mask > 0]))
+            pixels, mask = (
+                np.kron(a, np.ones((scale, scale, *([1] * (a.ndim - 2))), a.dtype)) for a in (pixels, mask)
+            )
             _outline(pixels, mask, None if nuclei is None else nuclei[nuclei["frame"] == index])
         images.append((index, data_uri(pixels), count))
     words = {"nuclei": "blue", "G1": "red (G1)", "S_G2M": "green (S/G2/M)", "other": "grey"}
@@ -82,13 +88,22 @@ def thumbnail(
     )
 
 
+def _limits(planes: npt.NDArray) -> npt.NDArray[np.float64]:
+    """Black and white: the 30th percentile, which is ground where nuclei are sparse, and the 99.8th.
+
+    Pixels no tile covers are 0 and left out.
+    """
+    covered = planes[planes > 0]
+    return np.percentile(covered if covered.size else planes, [30.0, 99.8])
+
+
 def _centre(size: int) -> slice:
     edge = min(size, EDGE_PX)
     return slice((size - edge) // 2, (size - edge) // 2 + edge)
 
 
 def _layers(channels: tuple[str, ...], design: Design) -> list[tuple[str, str]]:
-    """(channel, tint): nuclei and reporters; the first channel in grey where the design knows none of them."""
+    """(channel, tint): nuclei and reporters; a single channel in grey, the first where none is known."""
     found = []
     for name in channels:
         known = next((c for c in design.channels if name == c.name or name in c.aliases), None)
@@ -96,6 +111,8 @@ def _layers(channels: tuple[str, ...], design: Design) -> list[tuple[str, str]]:
             found.append((name, str(known.reports)))
         elif known is not None and known.role == "nuclei":
             found.append((name, "nuclei"))
+    if len(found) == 1:
+        return [(found[0][0], "other")]
     return found or [(channels[0], "other")]
 
 
@@ -115,7 +132,7 @@ def _outline(pixels: npt.NDArray[np.uint8], mask: npt.NDArray, nuclei: pd.DataFr
         for label, phase in zip(nuclei["label"], nuclei["phase"].astype(str), strict=True):
             if phase in PHASE_COLOURS and 0 < int(label) < len(colours):
                 text = PHASE_COLOURS[phase]
-                colours[int(label)] = [int(text[i : i + 2], 16) for i in (1, 3, 5)]
+                colours[int(label)] = [(int(text[i : i + 2], 16) + 255) // 2 for i in (1, 3, 5)]
     pixels[rim] = colours[mask[rim]]
 
 

@@ -220,6 +220,13 @@ def _tags_in_use(source: DemultiplexSource, hto: Any) -> list[str]:
     return [name for name, count in zip(hto.var_names, total, strict=True) if count]
 
 
+def _as_in(cells: pd.Index, names: pd.Series, pool: str | None) -> pd.Series:
+    """``names`` as the counts write them: as they are, without 10x's ``-1``, and with the pool in front."""
+    short = names.str.replace(r"-\d+$", "", regex=True)
+    candidates = [names, short] + ([] if pool is None else [f"{pool}_" + names, f"{pool}_" + short])
+    return next((candidate for candidate in candidates if cells.isin(candidate).any()), names)
+
+
 def _truth(source: DemultiplexSource, hto: Any) -> pd.Series:
     """True call of each cell with a known origin, in the order of the counts."""
     table = read_table(source.truth)
@@ -228,8 +235,7 @@ def _truth(source: DemultiplexSource, hto: Any) -> pd.Series:
         table = table[table["pool"].astype(str) == source.pool]
     origin = table[source.origin].fillna("").astype(str)
     names = table[source.barcode].astype(str)
-    if source.pool is not None and not hto.obs_names.isin(names).any():
-        names = f"{source.pool}_" + names
+    names = _as_in(hto.obs_names, names, source.pool)
     call = origin.map(lambda value: _call(value, source.donors))
     truth = pd.Series(call.to_numpy(), index=names.to_numpy())
     if truth.index.has_duplicates:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from hyped_bench.tasks.base import (
     summarise,
     summary_keys,
 )
+from hyped_core.contracts import ImageMeta
 from hyped_core.errors import InvalidDataError, PluginError
 from hyped_core.params import Params
 
@@ -41,6 +43,8 @@ class SegmentSource(Params):
     frames: tuple[int, ...] | None = None
     channels: tuple[str, ...] | None = None
     """Planes given to the model, in order; all where None."""
+    channels_as: tuple[str, ...] | None = None
+    """Names under which the model gets them, where sources with other names share one model's config."""
     channel_name: str = "nuclei"
     """Name of the one channel of image files."""
     pixel_size_um: float = Field(1.0, gt=0)
@@ -52,6 +56,19 @@ class SegmentParams(TaskParams):
     """Parameters of the task."""
 
     sources: tuple[SegmentSource, ...]
+
+
+def _renamed(meta: ImageMeta, source: SegmentSource) -> ImageMeta:
+    """``meta`` with the names of ``channels_as``."""
+    if source.channels_as is None:
+        return meta
+    if len(source.channels_as) != len(meta.channels):
+        raise InvalidDataError(
+            f"channels_as has {len(source.channels_as)} names for {len(meta.channels)} channels",
+            where=f"segment source {source.name}",
+            mend="give one name a channel",
+        )
+    return replace(meta, channel="+".join(source.channels_as), channels=source.channels_as)
 
 
 class SegmentTask(Task):
@@ -91,7 +108,8 @@ class SegmentTask(Task):
             frames = self.frames[source.name]
             channels = source.channels or frames.channels()
             planes = frames.planes(index, channels)
-            labels = np.asarray(model.segment(planes, frames.meta(channels), context=self.context))
+            meta = _renamed(frames.meta(channels), source)
+            labels = np.asarray(model.segment(planes, meta, context=self.context))
             if labels.shape != planes.shape[1:]:
                 raise PluginError(
                     f"returned shape {labels.shape} for planes {planes.shape}", where=source.name

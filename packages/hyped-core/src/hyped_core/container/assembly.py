@@ -208,8 +208,12 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _plain(table: AnnData) -> AnnData:
-    """The same table with text as sorted categories, sharing its arrays; the given object stays as it is."""
+    """The same table with text as sorted categories, sharing its arrays; the given object stays as it is.
+
+    Names that SpatialData does not allow (``mean_T PMT``) get underscores by its own rule.
+    """
     import anndata
+    from spatialdata import sanitize_table
 
     copy = anndata.AnnData(
         X=table.X,
@@ -224,6 +228,7 @@ def _plain(table: AnnData) -> AnnData:
     )
     copy.obs.index.name = copy.var.index.name = None
     copy.strings_to_categoricals()
+    sanitize_table(copy)
     return copy
 
 

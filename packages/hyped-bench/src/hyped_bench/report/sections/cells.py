@@ -106,10 +106,10 @@ def genes(context: ReportContext, container: Container, suffix: str) -> list[str
     kinds = (
         (
             "rest",
-            "each perturbed condition against the other perturbed ones",
+            "perturbed conditions against one another",
             top["contrast"].str.endswith("_vs_rest"),
         ),
-        ("control", "each condition against control", top["contrast"].str.endswith("_vs_control")),
+        ("control", "conditions against control", top["contrast"].str.endswith("_vs_control")),
     )
     panels = []
     for _, words, mask in kinds:
@@ -120,11 +120,13 @@ def genes(context: ReportContext, container: Container, suffix: str) -> list[str
         warned = sorted({w for w in top.get("warning", []) if isinstance(w, str) and w})
         caption = (
             f"Figure 2d: the {TOP} genes that differ most across conditions; mean ln(1 + counts per 10,000) of each "
-            "condition, less the gene's mean over the conditions shown. P values take cells as units: wells were pooled."
+            "condition, less the gene's mean over the conditions shown."
         )
         listing = "; ".join(f"{p.title}: {', '.join(p.rows)}" for p in panels)
         chart = Chart(caption, f"Heat maps of gene expression. {listing}", tuple(panels), height=420)
         parts.append(context.chart(f"figure_2d{suffix}", chart))
+        if container.data.design.flags.pooled_wells:
+            parts.append(context.note("P values take cells as units: wells were pooled, there are no replicates."))
         if warned:
             parts.append(context.alert("Differential expression: " + "; ".join(warned) + "."))
     names = [
@@ -158,7 +160,7 @@ def heat(container: Container, table: AnnData, chosen: list[str], words: str) ->
     }
     conditions = table.obs["condition"].astype(str).to_numpy()
     shown = [c.name for c in container.data.design.conditions if (conditions == c.name).any()]
-    if "other perturbed" in words:
+    if "one another" in words:
         shown = [name for name in shown if name != "control"]
     block = table.X[:, list(places.values())] if places else np.zeros((table.n_obs, 0))
     block = np.asarray(block.todense() if hasattr(block, "todense") else block, dtype=float)

@@ -61,7 +61,8 @@ def table(context: ReportContext, name: str, title: str, entries: list[Entry], k
     """The scores: one line a model; the CSV holds the metrics files' own numbers, intervals in columns."""
     numbers = [n for n in counts(entries) if n not in {m.key for m in keys}]
     scored = [e for e in entries if e.status == "ok"]
-    shared = [n for n in numbers if len({e.metrics.get(n) for e in scored}) == 1]  # others tell of the model
+    values = {n: {e.metrics.get(n) for e in scored} for n in numbers}
+    shared = [n for n in numbers if len(values[n]) == 1 and values[n] != {0}]  # others tell of the model
     rows = ordered(entries, keys[0])
     columns = ["model", "role", "status"]
     for item in keys:

@@ -20,14 +20,10 @@ def section(context: ReportContext) -> str:
     with_movies = [c for c in context.containers if len(c.data.movies)]
     if not with_movies:
         return context.absent("No container holds movies: no frames are shown.")
-    parts: list[str] = []
-    left = MAX_SCENES
-    for container in with_movies:
-        for condition, scene in first_scenes(container)[:left]:
-            parts.append(strip(context, container, condition, scene))
-            left -= 1
-    if left <= 0:
-        parts.append(context.note(f"Only the first {MAX_SCENES} scenes are shown."))
+    chosen = [(c, condition, scene) for c in with_movies for condition, scene in first_scenes(c)]
+    parts: list[str] = [strip(context, *item) for item in chosen[:MAX_SCENES]]
+    if len(chosen) > MAX_SCENES:
+        parts.append(context.note(f"Only the first {MAX_SCENES} of {len(chosen)} scenes are shown."))
     return context.join(parts)
 
 
@@ -56,6 +52,14 @@ def chosen_frames(movie: Movie, harvest: float | None) -> list[int]:
     return sorted({0, last // 2, last})
 
 
+def hour_text(movie: Movie, index: int) -> str:
+    """When a frame was taken: minutes in movies shorter than three hours."""
+    if not movie.has_times or movie.n_frames == 1:
+        return f"frame {index}"
+    hour = float(movie.time_h[index])
+    return f"{hour * 60:.3g} min" if movie.time_h[-1] - movie.time_h[0] < 3 else f"{hour:.1f} h"
+
+
 def strip(context: ReportContext, container: Container, condition: str, scene: str) -> str:
     """The frames of one scene."""
     data = container.data
@@ -67,12 +71,15 @@ def strip(context: ReportContext, container: Container, condition: str, scene: s
     )
     images = []
     for index, uri, count in made.images:
-        when = f"{movie.time_h[index]:.1f} h" if movie.has_times else f"frame {index}"
-        outlined = f"{count} nuclei outlined" if labels is not None else "not segmented"
+        when = hour_text(movie, index)
+        noun = "nucleus" if count == 1 else "nuclei"
+        outlined = f"{count} {noun} outlined" if labels is not None else "not segmented"
         images.append(
             (uri, f"{condition}, scene {scene} at {when}: {made.shown}, {outlined}", f"{when}, {outlined}")
         )
     where = f"container {container.name}, " if len(context.containers) > 1 else ""
     size = f"{made.edge_um[1]:.0f} x {made.edge_um[0]:.0f} um" if movie.pixel_size_um else "size not known"
     title = f"{condition}: {where}scene {scene}, {made.shown}; {made.part} ({size})"
-    return context.heading(condition, 3) + context.images(images, title)
+    several = sum(len(c.data.movies) > 0 for c in context.containers) > 1
+    heading = f"{container.name}: {condition}" if several else condition
+    return context.heading(heading) + context.images(images, title)

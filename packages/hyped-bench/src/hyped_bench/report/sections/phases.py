@@ -86,9 +86,8 @@ def over_time(
     ]
     sheet = Table("Phase fractions over time, hourly", list(table.columns), rows)
     name = f"phase_fractions{suffix}"
-    context.placed.tables[name] = sheet
-    link = f"All {len(rows)} values are in tables/{name}.csv."
-    return [context.chart(f"figure_2a_over_time{suffix}", chart), context.text(link)]
+    link = context.attach(name, sheet, f"All {len(rows)} values as CSV")
+    return [context.chart(f"figure_2a_over_time{suffix}", chart), link]
 
 
 def at_harvest(
@@ -177,6 +176,19 @@ def against_sequencing(
     heads = list(rows[0])
     table = Table("Share of S/G2/M at harvest", heads, [[_plain(r[h]) for h in heads] for r in rows])
     parts.append(context.table(f"composition{suffix}", table))
+    apart = [
+        r["condition"]
+        for r in rows
+        if r["imaging_lowest"] > r["sequencing_hi"] or r["imaging_highest"] < r["sequencing_lo"]
+    ]
+    if apart:
+        parts.append(
+            context.alert(
+                f"Imaging and sequencing disagree beyond both bars for {', '.join(apart)}: one of the two calls "
+                "phases wrongly there, or their cells differ. The tasks phases_imaging and phases_rna say which, "
+                "where truth is known."
+            )
+        )
     if left_out:
         parts.append(
             context.note(f"Left out: {', '.join(left_out)}, whose sequenced cells were sorted by phase.")

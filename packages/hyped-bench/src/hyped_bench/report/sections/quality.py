@@ -80,7 +80,7 @@ def calls(context: ReportContext, container: Container, cells: Any, suffix: str)
     known = [c.name for c in container.data.design.conditions] if container.data.design.conditions else []
     named = [c for c in known if (condition == c).any()] + sorted(set(condition) - set(known) - {""})
     colours = condition_colours(named)
-    extra = {"doublet": "#d55e00", "negative": "#404040"}
+    extra = {"doublet": "#d55e00", "negative": "#a6761d"}
     groups = [(n, (condition == n) & (kind == "singlet"), colours[n]) for n in named]
     groups += [(k, kind == k, extra[k]) for k in ("doublet", "negative")]
     series = tuple(
