@@ -26,7 +26,8 @@ def digest(path: Path) -> str:
 
 def main() -> None:
     name = os.environ["DVC_STAGE"]
-    stage = json.loads(Path("stages.json").read_text())[name]
+    stages = json.loads(Path("stages.json").read_text())
+    stage = stages[name]
     # the command's own parameters count as input; sources do not: they change a step, not its result, unless told so
     inputs = [p for p in stage["deps"] if not p.startswith("packages/")]
     text = " ".join(sys.argv[1:]) + "".join(digest(Path(p)) for p in inputs)
@@ -42,6 +43,10 @@ def main() -> None:
         else:
             path.mkdir(parents=True, exist_ok=True)
             (path / "content.txt").write_text(content)
+            for inner in sorted({dep for other in stages.values() for dep in other["deps"] if path in Path(dep).parents}):
+                if Path(inner).suffix:
+                    Path(inner).parent.mkdir(parents=True, exist_ok=True)
+                    Path(inner).write_text(content)
     with Path("ran.log").open("a") as log:
         log.write(name + "\n")
 
