@@ -14,6 +14,26 @@ import yaml
 from tests.conftest import copy_repository, run, tool_environment
 
 
+KEPT_SCENES = {"S0", "S1", "TR1", "F0"}
+KEPT_NAMES = {"mini", "screen", "mosaics/tileregion", "fucci/fucci", "hto/cell_line", "perturb/norman"}
+KEPT_MODELS = {"pipeline", "gaussian", "identity", "otsu", "nuclei", "lap", "top_tag", "hashed", "no_change", "paper"}
+
+
+def thin(path: Path) -> None:
+    """Leave a few scenes, containers and models of each group: the same graph, with fewer stages to walk through."""
+    content = yaml.safe_load(path.read_text())
+    for name, group in content.items():
+        if name != "datasets":
+            content[name] = {
+                key: item
+                for key, item in (group or {}).items()
+                if item.get("scene", "S0") in KEPT_SCENES
+                and item.get("name", "mini") in KEPT_NAMES
+                and item.get("model", "lap") in KEPT_MODELS
+            }
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
 class Pipeline:
     """A copy of the repository whose ``hyped`` is the stand-in, except for ``data use``."""
 
@@ -23,6 +43,9 @@ class Pipeline:
         (folder / "dvc.lock").unlink(missing_ok=True)
         shutil.rmtree(folder / "metrics", ignore_errors=True)
         shutil.rmtree(folder / "plots", ignore_errors=True)
+        thin(folder / "params.yaml")
+        thin(folder / "data" / "public" / "pipeline.yaml")
+        self.params = (folder / "params.yaml").read_text()
         binaries = folder / "bin"
         binaries.mkdir()
         stand_in = binaries / "hyped"
@@ -81,7 +104,7 @@ def test_a_second_run_does_nothing_and_says_so(pipeline: Pipeline):
 
 def test_every_stage_belongs_to_a_dataset(pipeline: Pipeline):
     stages = pipeline.resolve()
-    assert stages
+    assert len(stages) > 20
     assert all(name.split("@")[1].split("-")[0] == "mini" for name in stages)
 
 
@@ -112,7 +135,7 @@ def test_a_new_version_of_one_model_reruns_that_model_alone(pipeline: Pipeline):
     assert len([name for name in ran if name.startswith("bench-denoise")]) == 1
 
 
-def test_another_dataset_leaves_mini_up_to_date(pipeline: Pipeline, root: Path):
+def test_another_dataset_leaves_mini_up_to_date(pipeline: Pipeline):
     mini = set(pipeline.resolve())
     run(["hyped", "data", "use", "public"], pipeline.root, env=pipeline.real_env)
     for name, stage in pipeline.resolve().items():
@@ -130,7 +153,7 @@ def test_another_dataset_leaves_mini_up_to_date(pipeline: Pipeline, root: Path):
     assert not mini & set(ran)
     assert pipeline.repro("report@mini") == []
     run(["hyped", "data", "use", "public", "--remove"], pipeline.root, env=pipeline.real_env)
-    assert (pipeline.root / "params.yaml").read_text() == (root / "params.yaml").read_text()
+    assert (pipeline.root / "params.yaml").read_text() == pipeline.params
     assert set(pipeline.resolve()) == mini
 
 

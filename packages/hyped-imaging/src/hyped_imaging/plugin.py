@@ -38,7 +38,7 @@ def hyped_models() -> Iterable[ModelSpec]:
         needs=Needs(modules=("btrack", "cvxopt"), install="pip install 'hyped-imaging[btrack]'"),
         licence="MIT (btrack), GPL-3.0 (cvxopt's GLPK)",
         citation="Ulicna et al. 2021, doi:10.3389/fcomp.2021.734559",
-        sources=("hyped_imaging.track.objects",),
+        sources=("hyped_imaging.track.objects", "hyped_imaging.track.build_btrack"),
     )  # fmt: skip
     yield ModelSpec(
         "tv", "denoise", "hyped_imaging.denoise.tv:TotalVariation", "hyped_imaging.denoise.tv:TotalVariationConfig",

@@ -23,6 +23,12 @@ import click
 )
 @click.option("--phases", type=click.Path(path_type=Path), help="Folder of nuclei tables, <scene>.parquet.")
 @click.option("--cells", type=click.Path(path_type=Path), help="Folder of rna.h5ad, isoform.h5ad, hto.h5ad.")
+@click.option(
+    "--summary",
+    "summary_file",
+    type=click.Path(path_type=Path),
+    help="Write the container's summary and its manifest's sha256 here (JSON): changes with any part.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the container's summary as JSON.")
 @click.option(
     "--dry-run", is_flag=True, help="Say what would be assembled and how large it is; write nothing."
@@ -35,6 +41,7 @@ def assemble_command(
     labels: Path | None,
     phases: Path | None,
     cells: Path | None,
+    summary_file: Path | None,
     as_json: bool,
     dry_run: bool,
 ) -> None:
@@ -61,6 +68,11 @@ def assemble_command(
     from hyped_core.container import assemble
 
     hd = assemble(out, design=design, name=name, movies=movies, labels=labels, nuclei=nuclei, cells=cells)
+    if summary_file is not None:
+        from hyped_core.io.atomic import write_json
+        from hyped_core.io.hashing import sha256_file
+
+        write_json(summary_file, {**hd.summary(), "manifest_sha256": sha256_file(out / "manifest.json")})
     if as_json:
         _print_json(hd.summary())
     else:
