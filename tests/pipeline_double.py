@@ -43,7 +43,8 @@ def main() -> None:
         else:
             path.mkdir(parents=True, exist_ok=True)
             (path / "content.txt").write_text(content)
-            for inner in sorted({dep for other in stages.values() for dep in other["deps"] if path in Path(dep).parents}):
+            wanted = {dep for other in stages.values() for dep in other["deps"]}
+            for inner in sorted(dep for dep in wanted if path in Path(dep).parents):
                 if Path(inner).suffix:
                     Path(inner).parent.mkdir(parents=True, exist_ok=True)
                     Path(inner).write_text(content)

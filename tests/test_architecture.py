@@ -7,6 +7,8 @@ import re
 import sys
 from pathlib import Path
 
+import yaml
+
 from tests.conftest import run, tool_environment
 
 
@@ -54,3 +56,29 @@ def test_modules_are_documented_and_not_too_long(root: Path):
         assert len(text.splitlines()) <= 600, f"{file} is over 600 lines"
         if text.strip():
             assert ast.get_docstring(ast.parse(text)), f"{file} opens without a docstring"
+
+
+def test_style_rules_hold(root: Path):
+    run([str(Path(sys.executable).parent / "ruff"), "check", "--no-cache", "."], root, env=tool_environment())
+
+
+def test_a_step_that_runs_models_sees_a_change_in_each_of_its_modules(root: Path):
+    """Stages that run a model depend on single files; with the models' hashes they have to cover the folder."""
+    from hyped_core.plugins.host import default_host
+
+    models = [item.spec for item in default_host().collect("hyped_models")]
+    stages = yaml.safe_load((root / "dvc.yaml").read_text())["stages"]
+    folders = {"segment": "hyped-imaging", "track": "hyped-imaging", "demultiplex": "hyped-seq"}
+    for step, package in folders.items():
+        module = package.replace("-", "_")
+        source = root / "packages" / package / "src"
+        hashed = {
+            name.partition(":")[0]
+            for spec in models
+            if spec.task == step
+            for name in (spec.target, spec.config or "", *spec.sources)
+        }
+        deps = set(stages[step]["do"]["deps"])
+        for file in sorted((source / module / step).glob("*.py")):
+            name = ".".join(file.relative_to(source).with_suffix("").parts)
+            assert file.relative_to(root).as_posix() in deps or name in hashed, f"{file.name} reruns nothing"

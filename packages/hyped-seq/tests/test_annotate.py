@@ -351,11 +351,11 @@ def test_hashtags_alone_get_calls_and_conditions(tmp_path):
         },
         index=cells,
     )
-    result = annotate(
-        read_ingested(tmp_path / "ingest"), calls, design, AnnotateParams(), read_cycle_genes(None), context=RunContext()
-    )
+    read, genes = read_ingested(tmp_path / "ingest"), read_cycle_genes(None)
+    result = annotate(read, calls, design, AnnotateParams(), genes, context=RunContext())
     write_annotated(result, tmp_path / "cells")
     obs = result.modalities["hto"].obs
     assert list(obs["condition"]) == ["control", "other", ""]
     assert list(obs["phase"]) == ["S", "", ""]
-    assert sorted(p.name for p in (tmp_path / "cells").iterdir()) == ["annotate.json", "de.csv", "hto.h5ad", "removed.csv"]
+    written = sorted(p.name for p in (tmp_path / "cells").iterdir())
+    assert written == ["annotate.json", "de.csv", "hto.h5ad", "removed.csv"]

@@ -13,7 +13,7 @@ import scipy.io
 
 from hyped_core.cli.main import run
 from hyped_core.context import RunContext
-from hyped_core.design import Design
+from hyped_core.design import Design, default_design
 from hyped_core.errors import DesignError, InvalidDataError, MissingFileError, UsageError
 from hyped_seq.ingest.genes import EMPTY, GeneMap, read_gene_map
 from hyped_seq.ingest.output import output_files
@@ -57,8 +57,6 @@ def test_small_pool(small_pool, small_design):
 
 
 def test_simulated_pools_add_up(seq_world, tmp_path):
-    from hyped_core.design import default_design
-
     gene_map = read_gene_map(seq_world.raw / "reference.gtf.gz")
     result = ingest_pools(seq_world.pools, default_design(), IngestParams(), gene_map, context=RunContext())
     rna, isoform, hto = (result.modalities[name] for name in ("rna", "isoform", "hto"))
@@ -114,6 +112,19 @@ def test_a_tag_the_counts_lack(small_pool, small_design):
         ingest(small_pool, small_design)
     hto = ingest(small_pool, small_design, absent_tags="zero").modalities["hto"]
     assert hto.to_df()["B"].tolist() == [0, 0, 0]
+
+
+def test_a_tag_the_reads_lack(seq_world):
+    known = default_design()
+    hashtags = [
+        tag.model_copy(update={"tag": "C9", "barcode": "ACACACACACACACA"}) if tag.tag == "394633" else tag
+        for tag in known.hashtags
+    ]
+    design = known.model_copy(update={"hashtags": tuple(hashtags)})
+    with pytest.raises(DesignError, match=r"'C9'.*reads.fastq.gz"):
+        ingest(seq_world.raw / "perturbed", design, hashtags="reads")
+    hto = ingest(seq_world.raw / "perturbed", design, hashtags="reads", absent_tags="zero").modalities["hto"]
+    assert hto.to_df()["C9"].sum() < 10 < hto.to_df().drop(columns="C9").sum().min()
 
 
 def test_a_pool_the_design_lacks(small_pool, small_design, tmp_path):

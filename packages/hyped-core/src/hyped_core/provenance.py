@@ -40,8 +40,8 @@ def environment_record(
 
     Holds python, platform, CPU count, versions of HYPED's packages and of ``libraries``, the git commit and
     the hash of ``plugins.lock.yaml`` of the checkout (by default the current folder's), and the device where
-    torch is loaded already. No time, no path, no user or host name. Without ``commit`` the git commit is left
-    out, for records that are to stay the same while commits go by.
+    torch is loaded already. No time, no path, no user or host name. Without ``commit`` the git commit and the
+    lock's hash are left out, for records that are to stay the same while other things in the checkout change.
     """
     root = _checkout(Path.cwd() if checkout is None else Path(checkout))
     record: dict[str, Any] = {
@@ -52,7 +52,7 @@ def environment_record(
         "packages": versions(HYPED_PACKAGES),
         "libraries": versions(libraries),
         "git": None if root is None or not commit else git_state(root),
-        "plugins_lock": None if root is None else _hash(root / LOCK_FILE),
+        "plugins_lock": None if root is None or not commit else _hash(root / LOCK_FILE),
         "device": device_record(),
     }
     return record

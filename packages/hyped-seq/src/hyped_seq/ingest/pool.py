@@ -30,6 +30,9 @@ from hyped_seq.readers.wf_single_cell import (
     strip_suffixes,
 )
 
+_STRAY_SHARE = 1e-4
+"""Molecules of a pool that may match a barcode by error alone; the soup leaves more of every tag that was used."""
+
 
 @dataclass
 class PoolCounts:
@@ -197,6 +200,7 @@ def _read_hashtags(
             umi_distance=params.umi_distance,
         )
         pool.report["hashtag_reads"] = report.record()
+        _check_seen(matrix, path, pool.name, design, params)
     else:
         read = read_hashtag_counts(path, tags)
         barcodes = strip_suffixes(read.barcodes)
@@ -212,6 +216,22 @@ def _read_hashtags(
             mend="give the hashtags of the same run (or lower min_cell_overlap)",
         )
     return aligned
+
+
+def _check_seen(matrix: CountMatrix, path: Path, pool: str, design: Design, params: IngestParams) -> None:
+    """Refuse a tag that no sample can have carried: what matches its barcode is sequencing error, if anything."""
+    molecules = np.asarray(matrix.counts.sum(axis=0)).ravel()
+    unseen = [
+        tag
+        for tag, count in zip(matrix.features["name"], molecules, strict=True)
+        if count <= _STRAY_SHARE * molecules.sum()
+    ]
+    if unseen and params.absent_tags == "error":
+        raise DesignError(
+            f"names tag {', '.join(map(repr, unseen))}, whose barcode the reads of {path} lack",
+            where=f"design {design.name!r}, pool {pool!r}",
+            mend="correct the tag's barcode in the design, or set absent_tags: zero",
+        )
 
 
 def _tag_barcodes(pool: str, design: Design) -> dict[str, str]:

@@ -1,0 +1,98 @@
+"""The whole pipeline for real on a small `mini`: killed in every kind of stage, it ends as if it never had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import copy_repository, run, tool_environment
+from tests.test_pipeline_graph import thin
+
+pytestmark = pytest.mark.slow
+
+
+def small(folder: Path) -> None:
+    """Two scenes and few models, simulated like `mini`."""
+    params = folder / "params.yaml"
+    thin(params)
+    content = yaml.safe_load(params.read_text())
+    mini = content["datasets"]["mini"]
+    design = yaml.safe_load((folder / "data/mini/design.yaml").read_text())
+    design["scenes"] = [scene for scene in design["scenes"] if scene["name"] in ("S0", "S1")]
+    (folder / "data/mini/design.yaml").write_text(yaml.safe_dump(design, sort_keys=False))
+    for task in mini["bench"].values():
+        for source in task["sources"]:
+            if "scenes" in source:
+                source["scenes"] = ["S0"]
+    params.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """Stage output -> hash, from dvc.lock."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text())
+    return {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])}
+
+
+def prepared(root: Path, names: list[str], folder: Path) -> Path:
+    copy_repository(root, names, folder)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    small(folder)
+    return folder
+
+
+def test_killed_in_every_kind_of_stage_it_ends_the_same(root: Path, tracked_files: list[str], tmp_path: Path):
+    env = tool_environment(OMP_NUM_THREADS="1")
+    whole = prepared(root, tracked_files, tmp_path / "whole")
+    run(["dvc", "repro", "report@mini"], whole, env=env, timeout=1200)
+    expected = outputs(whole)
+    assert (whole / "reports/mini/index.html").is_file()
+
+    killed = prepared(root, tracked_files, tmp_path / "killed")
+    seen: set[str] = set()
+    for _ in range(60):
+        process = subprocess.Popen(
+            ["dvc", "repro", "report@mini"],
+            cwd=killed,
+            env={**env, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for line in process.stdout:
+            group = line.partition("Running stage '")[2].partition("@")[0]
+            if group and group not in seen:
+                seen.add(group)
+                time.sleep(0.9)
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+        process.stdout.close()
+        if process.wait() == 0:
+            break
+    assert len(seen) > 12, seen
+    assert process.returncode == 0
+    assert outputs(killed) == expected
+    leftovers = [p for p in killed.rglob(".*.part") if ".dvc" not in p.parts]
+    assert leftovers == []
+
+
+def test_containers_of_the_pipeline_are_valid_and_metrics_can_be_shown(root: Path):
+    containers = sorted(root.glob("data/mini/containers/*.hyped"))
+    if not containers:
+        pytest.skip("run make repro first")
+    env = tool_environment()
+    for container in containers:
+        run(["hyped", "data", "validate", "--deep", str(container)], root, env=env)
+    shown = json.loads(run(["dvc", "metrics", "show", "--json"], root, env=env).stdout)
+    files = shown[""]["data"]
+    assert files["metrics/mini/segment/nuclei.json"]["data"]["f1_iou50"] > 0.9
+    assert all("error" not in item for item in files.values())
+    plots = run(["dvc", "plots", "show", "--out", str(root / ".work" / "plots")], root, env=env)
+    assert "index.html" in plots.stdout
