@@ -18,7 +18,7 @@ setup: $(STAMP)  ## make .venv with everything pinned, and the four packages in 
 
 $(STAMP): constraints.txt requirements-dev.txt $(PACKAGES:%=packages/hyped-%/pyproject.toml) scripts/system-packages.sh
 	@PYTHON=$(PYTHON) sh scripts/system-packages.sh
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
 		-e 'packages/hyped-core[container,fetch]' -e 'packages/hyped-imaging[aics,btrack]' \

@@ -20,7 +20,7 @@ OWN = {
     "hyped-bench": {"hyped-core"},
 }
 FOREIGN = {
-    "hyped-core": {"scanpy", "torch", "opencv-python-headless", "scikit-image", "spatialdata", "zarr", "plotly", "dvc"},
+    "hyped-core": {"scanpy", "torch", "opencv-python-headless", "scikit-image", "spatialdata", "plotly", "dvc"},
     "hyped-imaging": {"scanpy", "torch", "plotly", "dvc", "aicspylibczi", "btrack"},
     "hyped-seq": {"torch", "opencv-python-headless", "pylibczirw", "plotly", "dvc", "aicspylibczi"},
     "hyped-bench": {"scanpy", "torch", "opencv-python-headless", "pylibczirw", "dvc", "aicspylibczi"},

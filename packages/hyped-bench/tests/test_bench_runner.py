@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -175,8 +176,33 @@ def test_run_command_several_and_status(params, tmp_path, capsys, monkeypatch):
 def test_dry_run_writes_nothing(params, tmp_path, capsys):
     at = f"--params={params}#datasets.demo.bench.expression"
     assert hyped(["bench", "run", "--task=expression", at, f"--out={tmp_path}/out", "--dry-run"]) == 0
-    assert "nothing was written" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "nothing was written" in said and "very roughly" in said
     assert not (tmp_path / "out").exists()
+
+
+def test_an_estimate_counts_what_is_there_without_loading_it(demo_sections, tiny_screen, tmp_path):
+    import pandas as pd
+
+    from hyped_bench.estimate import SECONDS, START_S, count_units, estimate
+
+    screen = prepare("expression", tiny_screen.section, load=False)
+    n_cells = anndata.read_h5ad(tiny_screen.folder / "screen.h5ad").n_obs
+    found = estimate(screen)
+    assert found.units == {"rows": n_cells} and not screen.task.data
+    assert found.seconds == pytest.approx(START_S + SECONDS["rows"] * n_cells)
+    assert found.size == sum(p.stat().st_size for p in tiny_screen.folder.glob("*.h5ad"))
+    denoise = prepare("denoise", demo_sections["denoise"])
+    frames = sum(len(s.frames or ()) or count_units(s.noisy)[1] for s in denoise.task.params.sources)
+    assert estimate(denoise).units == {"frames": frames}
+    pd.DataFrame({"a": range(7)}).to_parquet(tmp_path / "t.parquet")
+    pd.DataFrame({"a": range(6)}).to_csv(tmp_path / "t.csv", index=False)
+    assert count_units(tmp_path / "t.parquet") == ("rows", 7) and count_units(tmp_path / "t.csv") == ("rows", 6)
+    (tmp_path / "tags.csv").write_text(",AA,CC,GG\nA,1,2,3\nB,4,5,6\n")
+    assert count_units(tmp_path / "tags.csv", "hto") == ("rows", 3)
+    (tmp_path / "bad.parquet").write_text("no")
+    with pytest.raises(CorruptFileError, match=r"bad\.parquet"):
+        count_units(tmp_path / "bad.parquet")
 
 
 @pytest.mark.parametrize(
@@ -207,6 +233,20 @@ def test_a_failing_model_ends_with_4_or_with_nulls(
     assert len(metrics) > 10 and set(metrics.values()) == {None}
 
 
+@pytest.mark.parametrize("model", ["raises", "nan", "bare"])
+def test_a_failing_model_says_once_what_to_do(params, model, tmp_path, monkeypatch, misbehaving_host, capsys):
+    monkeypatch.setattr("hyped_core.plugins.registry.default_host", lambda: misbehaving_host)
+    at = ["--task=denoise", f"--params={params}#datasets.demo.bench.denoise", f"--model={model}"]
+    reason = {"raises": "out of luck", "nan": "NaN", "bare": "pip install no-such-lib"}[model]
+    code = 5 if model == "bare" else 4
+    assert hyped(["bench", "run", *at]) == code
+    said = capsys.readouterr().err
+    assert said.count(reason) == 1 and said.count("to mend") <= 1 and "record.json" not in said
+    assert hyped(["bench", "run", *at, f"--record={tmp_path}/rec"]) == code
+    said = capsys.readouterr().err
+    assert said.count("to mend") <= 1 and (f"{tmp_path}/rec/record.json" in said) == (code == 4)
+
+
 def test_bad_params(demo_sections):
     with pytest.raises(ParamsError, match="unknown key"):
         prepare("denoise", {**demo_sections["denoise"], "bootstrp": 10})
@@ -216,10 +256,11 @@ def test_bad_params(demo_sections):
         prepare("denoise", {**demo_sections["denoise"], "bootstrap": 1})
 
 
-def test_an_unknown_key_of_a_models_config_is_a_failed_model(demo_sections, bench_host):
-    section = {**demo_sections["denoise"], "models": {"gaussian": {"sigma": 1.0}}}
-    result = run_model(prepare("denoise", section, host=bench_host), "gaussian", host=bench_host)
-    assert result.status == "failed" and "sigma_px" in result.reason
+def test_an_unknown_key_of_a_models_config_is_named(demo_sections, bench_host):
+    job = prepare("denoise", {**demo_sections["denoise"], "models": {"gaussian": {"sgima_px": 1}}})
+    with pytest.raises(ParamsError, match="sigma_px") as caught:
+        run_model(job, "gaussian", host=bench_host)
+    assert caught.value.exit_code == 3
 
 
 def records(folder: Path, **changes) -> Path:
@@ -237,8 +278,12 @@ def test_compare_passes_within_and_fails_past_the_tolerance(tmp_path, capsys):
     a = records(tmp_path / "a")
     b = records(tmp_path / "b", metrics={"psnr": 30.002, "ssim": 0.9, "n": 3, "x": None}, seed=1)
     assert hyped(["bench", "compare", str(a), str(b)]) == 6
-    said = capsys.readouterr().out
+    said, complaint = capsys.readouterr()
     assert "psnr" in said and "seed: 0 against 1" in said and "ssim" not in said
+    assert "differences of environment above" in complaint
+    same = records(tmp_path / "same", metrics={"psnr": 40.0, "ssim": 0.9, "n": 3, "x": None})
+    assert hyped(["bench", "compare", str(a), str(same)]) == 6
+    assert "environment" not in capsys.readouterr().err
     assert hyped(["bench", "compare", str(a), str(b), "--tolerance=0.001", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["agrees"] is True
 

@@ -246,6 +246,19 @@ def test_leaderboard_for_plots_is_long_and_equal_to_the_metrics(made: Path, scor
     hour = nuclei[nuclei["time_h"] < 0.999]
     found = fractions.query("time_h == 0.5 and phase == 'S_G2M'")["fraction"].item()
     assert found == pytest.approx((hour["phase"].astype(str) == "S_G2M").mean(), abs=1e-6)
+    wide = pd.read_csv(scored / "plots" / "s_g2m_fraction.csv")
+    assert list(wide.columns) == ["time_h", "mmMYOD1"]
+    assert wide.set_index("time_h").at[0.5, "mmMYOD1"] == pytest.approx(found, abs=1e-6)
+
+
+def test_without_phases_there_are_no_tables_of_them(copied: Path) -> None:
+    plots = copied / "plots"
+    plots.mkdir()
+    for name in ("phase_fractions.csv", "s_g2m_fraction.csv"):
+        (plots / name).write_text("of an earlier run\n")
+    made = build_report(copied / "out", inputs_of(copied), plots=plots)
+    assert [path.name for path in made.plots] == ["leaderboard.csv"]
+    assert [path.name for path in plots.iterdir()] == ["leaderboard.csv"]
 
 
 def test_a_failed_model_is_shown_with_its_reason_and_escaped(made: Path, page: Page) -> None:
@@ -377,6 +390,13 @@ def test_damaged_inputs_are_named_with_a_mend(copied: Path, damage: Any, error: 
         inputs_of(copied)
     assert named in caught.value.where
     assert "hyped bench run" in caught.value.mend
+
+
+def test_a_dataset_of_which_nothing_is_there_is_an_error(tmp_path: Path) -> None:
+    places = {name: tmp_path / name for name in ("metrics", "records", "containers")}
+    with pytest.raises(MissingFileError, match="'nosuch'") as caught:
+        read_inputs("nosuch", {}, **places)
+    assert caught.value.exit_code == 3 and "--dataset" in str(caught.value)
 
 
 def test_another_plugins_failing_section_harms_no_other(copied: Path, bench_host: Any) -> None:

@@ -5,23 +5,26 @@ from __future__ import annotations
 import json
 import math
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hyped_bench.report import charts, phase_data, thumbnails
+from hyped_bench.report.cli import report as report_command
 from hyped_bench.report.context import ReportContext, Table, number_text
 from hyped_bench.report.draw_plotly import plotly_json
 from hyped_bench.report.draw_svg import svg_text
 from hyped_bench.report.inputs import Entry, ReportInputs, find_containers
-from hyped_bench.report.outputs import csv_text
+from hyped_bench.report.outputs import csv_text, dividing_rows
 from hyped_bench.report.scoreboard import Metric, best_control, counts, ordered
 from hyped_core.design import default_design
-from hyped_core.errors import UsageError
+from hyped_core.errors import ParamsError, UsageError
 
 
 def nuclei_table() -> pd.DataFrame:
@@ -51,6 +54,37 @@ def test_fractions_are_over_nuclei_with_a_phase_by_the_hour() -> None:
     later = found[(found["replicate"] == 1) & (found["time_h"] == 1.5)].set_index("phase")
     assert later.loc["dark", "fraction"] == 1.0
     assert len(found) == 3 * 5
+
+
+def test_share_of_dividing_nuclei_is_a_mean_of_replicates_in_the_coarse_phase() -> None:
+    rows = [
+        ("S0", "a", 1, 0.1, "G1"),
+        ("S0", "a", 1, 0.2, "S_G2M"),
+        ("S0", "a", 1, 0.2, "G1S"),
+        ("S0", "a", 1, 0.3, "dark"),
+        ("S0", "a", 1, 0.3, ""),
+        ("S1", "a", 2, 0.4, "M"),
+        ("S1", "b", 1, 1.4, "G1"),
+    ]
+    nuclei = pd.DataFrame(rows, columns=["scene", "condition", "replicate", "time_h", "phase"])
+    found = phase_data.dividing_over_time(nuclei, "fucci")
+    assert found.loc[0.5, "a"] == (2 / 4 + 1) / 2
+    assert found.loc[1.5, "b"] == 0 and math.isnan(found.loc[0.5, "b"]) and math.isnan(found.loc[1.5, "a"])
+
+
+def test_the_wide_table_has_conditions_in_their_designs_order() -> None:
+    design = default_design()
+    names = [item.name for item in design.conditions]
+    assert names != sorted(names)
+    rows = [("S0", name, 1, 0.5 + i, "S_G2M") for i, name in enumerate(sorted(names)[1:])]
+    nuclei = pd.DataFrame(rows, columns=["scene", "condition", "replicate", "time_h", "phase"])
+    container = SimpleNamespace(name="x", data=SimpleNamespace(design=design))
+    head, table = dividing_rows([(container, nuclei, "fucci")])
+    assert head == ["time_h", *(name for name in names if name in sorted(names)[1:])]
+    assert [row[0] for row in table] == [0.5, 1.5, 2.5]
+    assert csv_text(head, table).splitlines()[1].count("1.0") == 1
+    twice, _ = dividing_rows([(container, nuclei, "fucci")] * 2)
+    assert twice[1] == f"x: {head[1]}"
 
 
 @given(st.lists(st.sampled_from(["G1", "G1S", "S_G2M", "dark", "M", "", "nan"]), min_size=1, max_size=40))
@@ -175,6 +209,19 @@ def test_containers_of_groups_are_found_by_their_path(tmp_path) -> None:
         (tmp_path / name).mkdir(parents=True)
     assert [c.name for c in find_containers(tmp_path)] == ["b", "mosaics/a"]
     assert find_containers(tmp_path / "nowhere") == []
+
+
+@pytest.mark.parametrize("section", ["datasets.tiyn", "dataset.tiny", "tiny"])
+def test_a_section_that_is_not_there_is_an_error_of_the_parameters(section: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text("datasets: {tiny: {description: x}}\n")
+    for kind in ("metrics", "records", "containers"):
+        (tmp_path / kind).mkdir()
+    options = ["--dataset=tiny", f"--metrics={tmp_path}/metrics", f"--records={tmp_path}/records"]
+    options += [f"--containers={tmp_path}/containers", f"--params={tmp_path}/params.yaml#{section}"]
+    with pytest.raises(ParamsError, match="has no section") as caught:
+        CliRunner().invoke(report_command, [str(tmp_path / "new"), *options], catch_exceptions=False)
+    assert caught.value.exit_code == 3 and "params.yaml" in str(caught.value)
+    assert not (tmp_path / "new").exists()
 
 
 def test_outlines_are_painted_on_the_rim_in_the_colour_of_the_phase() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -38,7 +39,8 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         "    (temporary / 'half').write_text('half')\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    killed = subprocess.Popen([sys.executable, "-c", code, str(target)])
+    os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # it ended and stays a zombie until the test is over
     assert len(list(tmp_path.iterdir())) == 1
     with atomic_path(target) as mine:
         mine.write_text("x")
@@ -47,4 +49,5 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
             second.write_text("y")
         assert mine.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.json", "out.json"]
+    killed.wait()
     assert (tmp_path / "other.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'

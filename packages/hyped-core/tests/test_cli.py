@@ -145,6 +145,7 @@ def test_a_path_option_that_does_not_exist_is_bad_data(run_with, tmp_path, capsy
     commands = {"read": "path_commands:read"}
     assert run_with(["read", str(tmp_path / "none.czi")], reader=commands) == 3
     assert "none.czi" in capsys.readouterr().err
+    assert run_with(["read"]) == 2, "a path that was not given is a wrong call"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -117,6 +118,15 @@ def test_any_spatialdata_reader_reads_the_store_without_a_warning(tiny_built: Pa
     assert set(sdata.images) == {"A_f00000", "A_f00002", "B_f00000", "B_f00002"}
     regions = sdata["nuclei"].obs["region"].astype(str)
     assert set(regions) - {""} == set(sdata.labels)
+
+
+def test_reading_key_frames_says_nothing_and_leaves_the_logger_alone(tiny_built: Path, caplog):
+    logger = logging.getLogger("ome_zarr.reader")
+    before = logger.level
+    with caplog.at_level(logging.WARNING):
+        assert len(HypedData.read(tiny_built).sdata.labels) == 4
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
+    assert logger.level == before
 
 
 def test_where_every_frame_is_kept_the_table_annotates_the_labels(given: dict, tmp_path: Path):

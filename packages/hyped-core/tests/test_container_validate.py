@@ -151,6 +151,35 @@ def test_faults_of_tables(tiny_built: Path, edit, where: str, message: str):
     assert fits and message in fits[0].message and fits[0].mend, found
 
 
+def tagged(maker, *tags: tuple[str, str]) -> Design:
+    pools = sorted({pool for pool, _ in tags} | {"p1"})
+    return Design.model_validate(
+        {
+            **maker.DESIGN,
+            "pools": [{"name": pool} for pool in pools],
+            "hashtags": [{"pool": pool, "tag": tag, "condition": "control"} for pool, tag in tags],
+        }
+    )
+
+
+def test_singlets_are_called_by_tags_of_their_own_pool(tiny_built: Path, tiny_maker):
+    rna = HypedData.read(tiny_built).table("rna")  # t1 twice, t2 twice, a doublet and a negative, all of p1
+    assert list(cell_problems("rna", rna, tagged(tiny_maker, ("p1", "t1"), ("p1", "t2")))) == []
+    design = tagged(tiny_maker, ("p1", "t1"), ("p1", "t3"), ("p2", "t2"))
+    (found,) = cell_problems("rna", rna, design)
+    assert found.where == "rna/obs/hashtag_call"
+    assert "2 singlets called 't2'" in found.message and "'p1'" in found.message
+    assert found.mend == "hashtags of 'p1' in the design: t1, t3"
+    assert list(cell_problems("rna", rna, tagged(tiny_maker, ("p2", "t9")))) == [], "p1 lists no tags"
+
+
+def test_a_singlet_without_a_call_has_no_wrong_one(tiny_built: Path, tiny_maker):
+    rna = HypedData.read(tiny_built).table("rna")
+    rna.obs["hashtag_call"] = ["t1", "", "Doublet", np.nan, "Doublet", "Negative"]
+    (found,) = cell_problems("rna", rna, tagged(tiny_maker, ("p1", "t1")))
+    assert "1 singlet called 'Doublet'" in found.message
+
+
 def test_faults_of_tables_are_found_on_disk(tiny_container: Path, tiny_maker):
     hd = HypedData.read(tiny_container)
     tables = {name: hd.table(name) for name in hd.table_names}

@@ -37,6 +37,27 @@ def test_unknown_key_far_from_any_lists_them():
         build(Blur, {"zzz": 1})
 
 
+class Outer(Params):
+    blurs: tuple[Blur, ...] = ()
+    named: dict[str, Blur] = {}
+    perhaps: Inner | None = None
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"blurs": [{}, {"chanel": "x"}]}, "blurs/1/chanel: unknown key (to mend: did you mean 'channel'?"),
+        ({"named": {"a": {"inner": {"zzz": 1}}}}, "named/a/inner/zzz: unknown key (to mend: known keys: depth)"),
+        ({"perhaps": {"dept": 1}}, "perhaps/dept: unknown key (to mend: did you mean 'depth'?"),
+        ({"blur": []}, "blur: unknown key (to mend: did you mean 'blurs'?"),
+    ],
+)
+def test_an_unknown_key_further_in_gets_the_keys_of_its_own_place(values, said):
+    with pytest.raises(ParamsError) as caught:
+        build(Outer, values)
+    assert said in str(caught.value)
+
+
 def test_everything_wrong_is_said_at_once():
     with pytest.raises(ParamsError) as caught:
         build(Blur, {"sigma_px": -1, "chanel": "x", "inner": {"depth": -3}})

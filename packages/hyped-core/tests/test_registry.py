@@ -69,6 +69,14 @@ def test_unknown_name_gets_its_closest_match(host):
         registry.get_model("expression", "lab-gamma:ridge", host)
 
 
+def test_an_unknown_name_may_be_a_broken_plugins(tmp_path):
+    make_distribution(tmp_path, "lab-broken", {"broken_plugin": "import not_installed_here\n"})
+    with isolated_host(tmp_path) as host, pytest.raises(UnknownNameError) as caught:
+        registry.get_model("expression", "theirs", host)
+    broken = [plugin.name for plugin in host.broken]
+    assert len(broken) == 1 and broken[0] in caught.value.mend and "hyped plugins list" in caught.value.mend
+
+
 def test_one_distribution_twice_says_so(tmp_path):
     text = (
         "from hyped_core import ModelSpec, hookimpl\n@hookimpl\ndef hyped_models():\n"

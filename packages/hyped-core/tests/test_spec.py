@@ -25,6 +25,9 @@ class Model:
     def __init__(self, config: Config | None = None) -> None:
         self.config = config
 
+    def track(self, objects, labels=None, *, context):
+        return objects
+
 
 HERE = __name__
 
@@ -56,6 +59,21 @@ def test_model_without_config_takes_none():
     assert spec.create().config is None
     with pytest.raises(PluginError, match="takes no parameters"):
         spec.create({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("target", "config", "said"),
+    [
+        ("json:dumps", None, "cannot be made: TypeError"),
+        ("math:pi", None, "cannot be made: TypeError"),
+        ("json:JSONDecoder", None, "no method 'track'"),
+        ("spec_under_test:Model", "json:dumps", "not a pydantic model"),
+    ],
+)
+def test_a_target_that_is_no_model_is_a_plugin_error(target, config, said):
+    with pytest.raises(PluginError, match=said) as caught:
+        ModelSpec("m", "track", target, config).create()
+    assert caught.value.exit_code == 4 and "track/m" in str(caught.value) and caught.value.mend
 
 
 def test_needs_are_checked_before_the_import():

@@ -16,12 +16,14 @@ from hyped_core.container.movies import Movie
 from hyped_core.context import RunContext
 from hyped_core.design import default_design, read_design
 from hyped_core.errors import DesignError, InvalidDataError
+from hyped_imaging.readers.czi import open_czi
 from hyped_imaging.simulate.camera import expected, expose
 from hyped_imaging.simulate.optics import clean_frame
 from hyped_imaging.simulate.params import MotionParams, OpticsParams, SimulateParams
 from hyped_imaging.simulate.plan import plan
 from hyped_imaging.simulate.run import cut, simulate
 from hyped_imaging.simulate.scene import PAD_PX, crop, draw, live
+from hyped_imaging.stitch import StitchParams, plan_scene, stitch_scene
 
 SMALL = {
     "scenes": ("S0", "S3"),
@@ -103,6 +105,8 @@ def test_pylibczirw_reads_the_file(simulated, mini_design):
         assert [scene["@Name"] for scene in scenes_xml] == ["S0", "S3"]
         scale = {item["@Id"]: float(item["Value"]) for item in metadata["Scaling"]["Items"]["Distance"]}
         assert scale["X"] == scale["Y"] == pytest.approx(1e-6)
+        assert image["ComponentBitCount"] == "14"
+        assert {c["ComponentBitCount"] for c in image["Dimensions"]["Channels"]["Channel"]} == {"14"}
         assert reader.read(plane={"T": 3, "C": 1}, scene=1).shape == (184, 166, 1)
 
 
@@ -112,6 +116,30 @@ def test_aicspylibczi_reads_the_file(simulated):
     assert file.dims == "HSTCZMYX"
     assert tuple(file.size) == (1, 2, 16, 4, 1, 4, 100, 90)
     assert file.is_mosaic()
+    assert {node.text for node in file.meta.iter("ComponentBitCount")} == {"14"}
+
+
+@pytest.mark.parametrize("reader", ["aicspylibczi", "pylibczirw"])
+def test_the_cameras_range_reaches_the_stitched_movie(simulated, mini_design, tmp_path, reader):
+    if reader == "aicspylibczi":
+        pytest.importorskip(reader)
+    with open_czi(simulated[0] / "raw" / "mini.czi", reader=reader) as file:
+        assert file.bits == 14
+        params = StitchParams()
+        stitch_scene(file, plan_scene(file, "S3", params, mini_design), tmp_path / "S3.zarr", params)
+    stitched = Movie.open(tmp_path / "S3.zarr")
+    truth = Movie.open(simulated[0] / "truth" / "frames" / "S3.zarr")
+    assert tuple(stitched.data_range) == tuple(truth.data_range) == (0, 16383)
+    assert stitched.frame(3).max() <= 16383
+
+
+def test_the_bits_in_the_file_are_those_of_the_camera(mini_design, small, tmp_path):
+    values = {"optics": OpticsParams(bits=12), "scenes": ("S0",)}
+    short = small.model_copy(update={**values, "timing": small.timing.model_copy(update={"n_frames": 1})})
+    simulate(tmp_path / "raw", tmp_path / "truth", mini_design, short, RunContext(seed=3))
+    with open_czi(tmp_path / "raw" / "mini.czi") as file:
+        assert file.bits == 12
+        assert max(tile.max() for tile in file.read_tiles("S0", 0)) <= 4095
 
 
 def test_times_are_in_the_file_and_have_the_gap(simulated):

@@ -13,8 +13,11 @@ from scipy.spatial import cKDTree
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
 
+from hyped_core.context import RunContext
+from hyped_core.contracts import ImageMeta
 from hyped_core.design import coarse_phase, default_design
 from hyped_core.simulate.biology import BiologyParams, phase_at, simulate_lineages
+from hyped_imaging.segment.nuclei import NucleiSegmenter
 from hyped_imaging.simulate.camera import expected, expose
 from hyped_imaging.simulate.optics import clean_frame
 from hyped_imaging.simulate.params import SimulateParams
@@ -48,21 +51,20 @@ def stitched(tiles, layout, light, shape, offset, flatten):
     return frame[tuple(near)]
 
 
-@pytest.fixture(scope="module")
-def mini():
-    """(tracks of all scenes, [(labels, clean, stitched as it comes, stitched evenly lit)] of some frames)."""
+def photographed(params, seed, scenes, every):
+    """(tracks, [(labels, clean, stitched as it comes, stitched evenly lit)] of every such frame)."""
     design = mini_design()
-    made = plan(design, SimulateParams(), SEED)
+    made = plan(design, params, seed)
     light, optics = made.light(), made.params.optics
     tables, photographs = [], []
-    for number, scene in enumerate(made.scenes):
+    for number, scene in enumerate(made.scenes[:scenes]):
         times, layout = made.times_h(scene), made.layout(scene)
-        life = live(design, scene, times, made.params, SEED)
+        life = live(design, scene, times, made.params, seed)
         table = TruthTable(life, made.params)
         for frame, time_h in enumerate(times):
             planes, drawn = draw(life, frame, made.params)
             labels = table.add(frame, time_h, drawn)
-            if frame % LOOK_EVERY:
+            if frame % every:
                 continue
             clean = clean_frame(planes, design, optics)
             rng = np.random.default_rng([number, frame])
@@ -73,6 +75,12 @@ def mini():
             photographs.append((labels, crop(clean)[0], *shown))
         tables.append(table.table())
     return pd.concat(tables, ignore_index=True), photographs
+
+
+@pytest.fixture(scope="module")
+def mini():
+    """`photographed` with all scenes."""
+    return photographed(SimulateParams(), SEED, None, LOOK_EVERY)
 
 
 def overlap(truth, found):
@@ -166,6 +174,27 @@ def test_a_local_threshold_and_a_watershed_are(mini):
     f1, seg = scores(mini[1], 3, local)
     assert f1 >= 0.93
     assert seg >= 0.80
+
+
+def ours(image):
+    """The default segmenter with its default configuration."""
+    meta = ImageMeta(pixel_size_um=1.0, data_range=(0, 16383), channels=("Cy5",))
+    return NucleiSegmenter().segment(image[None], meta, context=RunContext())
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_hard_is_harder_than_standard(seed):
+    """Two scenes of 13 frames, a photograph every 4, the same seed."""
+    f1, seg, plain = {}, {}, {}
+    for difficulty in ("standard", "hard"):
+        params = SimulateParams.model_validate({"difficulty": difficulty, "timing": {"n_frames": 13}})
+        _, photographs = photographed(params, seed, scenes=2, every=4)
+        f1[difficulty], seg[difficulty] = scores(photographs, 3, ours)
+        plain[difficulty] = scores(photographs, 3, otsu)[0]
+    assert f1["hard"] < f1["standard"] - 0.01
+    assert seg["hard"] < seg["standard"] - 0.01
+    assert plain["hard"] < plain["standard"] - 0.04
+    assert f1["hard"] > 0.9, "harder, not hopeless"
 
 
 def test_nearest_neighbours_miss_the_divisions(mini):

@@ -311,6 +311,12 @@ def test_commands(movie: Movie, tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert not back.exists()
     assert run(["imaging", "import-movie", str(release), str(back), "--channels", "a, b", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["channels"] == ["a", "b"]
+    assert Movie.open(back).data_range == (0.0, 16383.0)
+    assert run(["imaging", "export", str(movie.path), str(tmp_path / "again"), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["files"] == sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert record["data_range"] == [0, 16383] and record["channels"] == ["Cy5", "mKate"]
+    assert (record["n_frames"], record["time_first_h"], record["time_last_h"]) == (3, 20.0, 23.0)
     (tmp_path / "x.nd2").write_bytes(b"")
     assert run(["imaging", "import-movie", str(tmp_path / "x.nd2"), str(tmp_path / "y.zarr")]) == 3
     assert ".nd2" in capsys.readouterr().err

@@ -305,6 +305,17 @@ def test_commands_and_exit_codes(mosaic: Path, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "x.zarr").exists()
 
 
+def test_a_folder_in_place_of_the_czi_is_called_one(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder, out = tmp_path / "imaging", tmp_path / "m.zarr"
+    folder.mkdir()
+    assert run(["imaging", "stitch", str(folder), str(out)]) == 3
+    said = capsys.readouterr().err
+    assert "is a folder" in said and str(folder) in said
+    (folder / "mini.czi").write_bytes(b"")
+    assert run(["imaging", "stitch", str(folder), str(out), "--json"]) == 3
+    assert "mini.czi" in capsys.readouterr().err and not out.exists()
+
+
 def test_what_the_file_does_not_say_comes_from_parameters(tmp_path: Path) -> None:
     from pylibCZIrw import czi as pyczi
 

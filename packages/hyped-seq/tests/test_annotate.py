@@ -27,7 +27,7 @@ from hyped_seq.annotate.phases import adapt_composition, gene_score
 from hyped_seq.annotate.quality import cell_figures, judge
 from hyped_seq.annotate.run import Annotated, annotate, read_ingested, write_annotated
 from hyped_seq.demultiplex.hashed import Hashed
-from hyped_seq.demultiplex.run import demultiplex
+from hyped_seq.demultiplex.run import demultiplex, write_calls
 from hyped_seq.ingest.genes import read_gene_map
 from hyped_seq.ingest.params import IngestParams
 from hyped_seq.ingest.run import ingest_pools, write_ingested
@@ -359,3 +359,35 @@ def test_hashtags_alone_get_calls_and_conditions(tmp_path):
     assert list(obs["phase"]) == ["S", "", ""]
     written = sorted(p.name for p in (tmp_path / "cells").iterdir())
     assert written == ["annotate.json", "de.csv", "hto.h5ad", "removed.csv"]
+
+
+def test_a_dry_run_says_what_it_would_make_and_writes_nothing(ingested, calls, tmp_path, capsys):
+    write_calls(calls, tmp_path / "calls.csv")
+    arguments = ["seq", "annotate", str(ingested), str(tmp_path / "calls.csv"), str(tmp_path / "out")]
+    assert run([*arguments, "--dry-run"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    held = {path.stem: anndata.read_h5ad(path) for path in ingested.glob("*.h5ad")}
+    assert said["cells"] == held["rna"].n_obs
+    assert said["features"] == {name: data.n_vars for name, data in held.items()}
+    assert set(said["outputs"]) == {*(f"{n}.h5ad" for n in held), "removed.csv", "de.csv", "annotate.json"}
+    size = sum(path.stat().st_size for path in ingested.glob("*.h5ad"))
+    assert 0.5 * size < said["bytes"] < 5 * size and said["seconds"] > 0 and "cells/s" in said["rate"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "kind", "probability", "short", "binary"])
+def test_damaged_calls_are_refused_by_the_name_of_their_file(damage, ingested, calls, tmp_path, capsys):
+    path = tmp_path / "calls.csv"
+    write_calls(calls, path)
+    text = path.read_text()
+    lines = text.splitlines(keepends=True)
+    broken = {
+        "cut": "".join(lines[:-5]),
+        "kind": text.replace(",singlet,", ",singelt,", 1),
+        "probability": text.replace(lines[1].split(",")[4], "0.x9", 1),
+        "short": "".join(lines[:-1]) + lines[-1][:25],
+    }
+    path.write_bytes(b"\x00\xff\xfe\x81" * 50 if damage == "binary" else broken[damage].encode())
+    assert run(["seq", "annotate", str(ingested), str(path), str(tmp_path / "out")]) == 3
+    assert f"{path}: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import anndata
@@ -24,6 +25,7 @@ from hyped_seq.demultiplex.run import COLUMNS, demultiplex, read_calls, write_ca
 from hyped_seq.ingest.genes import EMPTY
 from hyped_seq.ingest.params import IngestParams
 from hyped_seq.ingest.run import ingest_pools
+from hyped_seq.readers.h5ad import read_h5ad
 
 CONTEXT = RunContext()
 
@@ -247,6 +249,18 @@ def test_command_line(small_design, tmp_path, capsys):
     assert "doublet_share" in capsys.readouterr().err
     assert run([*arguments, "--model", "hashd"]) == 4
     assert (tmp_path / "out.csv").read_bytes() == before
+
+
+def test_a_dry_run_says_what_it_would_make_and_writes_nothing(small_design, tmp_path, capsys):
+    hto_of(simulated(n=60)[0][:, :2]).write_h5ad(tmp_path / "hto.h5ad")
+    arguments = ["seq", "demultiplex", str(tmp_path / "hto.h5ad"), str(tmp_path / "out.csv"), "--dry-run"]
+    assert run([*arguments, "--design", str(tmp_path / "design.yaml")]) == 0
+    said = json.loads(capsys.readouterr().out)
+    held = read_h5ad(tmp_path / "hto.h5ad")
+    assert (said["cells"], said["features"], said["outputs"]) == (held.n_obs, {"hto": 2}, ["out.csv"])
+    assert said["bytes"] == 100 * held.n_obs and said["seconds"] > 0 and "cells/s" in said["rate"]
+    assert run([*arguments, "--model", "hashd"]) == 4
+    assert not (tmp_path / "out.csv").exists()
 
 
 def per_donor_f(called: np.ndarray, truth: np.ndarray, donors: list[str]) -> float:

@@ -219,3 +219,20 @@ def test_a_table_of_hashtags_becomes_hto(small_pool, small_design, tmp_path):
     table.write_text(table.read_text().replace("B,", "X,"))
     with pytest.raises(DesignError, match="'X'"):
         import_cells(table, small_design, ImportCellsParams())
+
+
+def test_a_dry_run_says_what_it_would_make_and_writes_nothing(small_pool, small_design, tmp_path, capsys):
+    path = file_of(tmp_path, "perturbation", ["control"] * 3 + ["KLF1"] * 3)
+    out = tmp_path / "out"
+    assert run(["seq", "import-cells", str(path), str(out), "--dry-run"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["cells"], said["features"]) == (6, {"rna": 4})
+    assert said["outputs"] == ["rna.h5ad", "import.json"] and said["bytes"] > 0 and said["seconds"] > 0
+    table = small_pool / "hashtags" / "counts.csv"
+    assert run(["seq", "import-cells", str(table), str(out), "--dry-run"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["cells"], said["features"], said["outputs"][0]) == (3, {"hto": 2}, "hto.h5ad")
+    assert "cells/s" in said["rate"] and not out.exists()
+    (tmp_path / "bad.h5ad").write_bytes(b"nothing")
+    assert run(["seq", "import-cells", str(tmp_path / "bad.h5ad"), str(out), "--dry-run"]) == 3
+    assert str(tmp_path / "bad.h5ad") in capsys.readouterr().err

@@ -36,7 +36,7 @@ _PARAMS = "FILE.yaml#SECTION with the task's `sources` and, beside them, `models
 )
 @click.option("--timing", is_flag=True, help="Also write timing.json (differs between equal runs).")
 @click.option("--json", "as_json", is_flag=True, help="Metrics of all models as JSON on stdout.")
-@click.option("--dry-run", is_flag=True, help="Say what would be run on how much data; write nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be run, on how much data and roughly how long.")
 def run(
     task: str,
     names: tuple[str, ...],
@@ -73,7 +73,8 @@ def run(
     if dry_run:
         click.echo(_plan(job, chosen))
         return
-    results = []
+    results: list[Result] = []
+    places: tuple[Path | None, Path | None] = (metrics, record)
     for name in chosen:
         if len(chosen) > 1:
             click.echo(f"{task}: {name}", err=True)
@@ -93,11 +94,11 @@ def run(
         click.echo(json.dumps({r.model: r.metrics for r in results}, indent=2, sort_keys=True))
     elif len(results) > 1 or (metrics is None and record is None):
         click.echo(table_of(results))
+    if len(results) == 1 and not keep_going:
+        raise_for(results[0], places[1])
     for result in results:
         if result.status != "ok":
             click.echo(f"{result.model}: {result.status}: {result.reason}", err=True)
-    if len(results) == 1 and not keep_going:
-        raise_for(results[0])
 
 
 def table_of(results: list[Result]) -> str:
@@ -116,20 +117,16 @@ def table_of(results: list[Result]) -> str:
 
 
 def _plan(job: Job, names: list[str]) -> str:
-    from hyped_bench.readers import existing
+    from hyped_bench.estimate import estimate
     from hyped_core.cli.tables import size_text
 
-    total = 0
-    for path in sorted(set(job.task.inputs())):
-        found = existing(path)
-        total += (
-            found.stat().st_size
-            if found.is_file()
-            else sum(f.stat().st_size for f in found.rglob("*") if f.is_file())
-        )
+    found = estimate(job)
+    counted = " and ".join(f"{n} {kind}" for kind, n in found.units.items()) or "an unknown number of rows"
     return (
-        f"would run {', '.join(names)} on {job.name} with {size_text(total)} of input; "
-        "metrics take a few kB, a record up to a few MB a model; nothing was written"
+        f"would run {', '.join(names)} on {job.name} with {counted}, {size_text(found.size)} of input; "
+        f"very roughly {found.seconds * len(names):.0f} s ({found.rate} a model on one core; a model can be "
+        "ten times faster or slower); metrics take a few kB, a record up to a few MB a model; "
+        "nothing was written"
     )
 
 
@@ -265,6 +262,8 @@ def compare(first: Path, second: Path, tolerance: float, absolute: float, as_jso
         raise RegressionError(
             f"{len(found.past)} of {found.n_metrics} metrics differ past tolerance, {missing} in one run",
             where=f"{first} against {second}",
-            mend="the differences of environment above say what to look at",
+            mend="the differences of environment above say what to look at"
+            if found.environment and not as_json
+            else None,
         )
     click.echo(f"{found.n_metrics} metrics agree", err=True)

@@ -154,7 +154,7 @@ def run_model(
 ) -> Result:
     """Run one model (or reference, or ``pipeline``) on a prepared job and score it.
 
-    A failing model gives a `Result` with the reason; errors of the data or of the task are raised.
+    A failing model gives a `Result` with the reason; errors of the data, the parameters or the task are raised.
     """
     task = copy.copy(job.task)
     task.warnings = list(job.task.warnings)
@@ -167,6 +167,8 @@ def run_model(
         _fail(result, task, "unavailable", str(error), error, 5)
     except _ScoringError as error:
         raise error.cause from error
+    except ParamsError:
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code may raise anything
         reason = str(error) if isinstance(error, HypedError) else f"{type(error).__name__}: {error}"
         _fail(result, task, "failed", reason, error, 4)
@@ -265,15 +267,20 @@ def _peak_memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def raise_for(result: Result) -> None:
-    """Raise the error a single failed model ends with (exit code 4 or 5)."""
+def raise_for(result: Result, record: Path | None = None) -> None:
+    """Raise the error a single failed model ends with (exit code 4 or 5).
+
+    ``record`` is the folder its record was written to, if one was.
+    """
+    said, _, own = result.reason.partition("\n  to mend: ")
     if result.status == "unavailable":
-        raise MissingDependencyError(result.reason, where=f"{result.task}/{result.model}")
+        raise MissingDependencyError(said, where=f"{result.task}/{result.model}", mend=own or None)
     if result.status == "failed":
+        trace = f"see {(record / 'record.json').as_posix()} for where it broke" if record is not None else ""
         raise PluginError(
-            f"the model failed: {result.reason}",
+            f"the model failed: {said}",
             where=f"{result.task}/{result.model} ({result.distribution} {result.version})",
-            mend="see record.json for where it broke",
+            mend="; ".join(filter(None, (own, trace))) or None,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import ValidationError as PydanticError
@@ -12,7 +12,7 @@ from pydantic import ValidationError as PydanticError
 from hyped_core.errors import MissingFileError, ParamsError, Problem, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 class Params(BaseModel):
@@ -33,13 +33,30 @@ def problems_of(error: PydanticError, model: type[BaseModel], prefix: str = "") 
         mend = ""
         if item["type"] == "extra_forbidden":
             key = str(item["loc"][-1])
-            names = list(model.model_fields)
+            names = list(_model_at(model, item["loc"][:-1]).model_fields)
             close = difflib.get_close_matches(key, names, n=1)
             mend = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(names)}"
             found.append(Problem(where, "unknown key", mend))
         else:
             found.append(Problem(where, item["msg"], mend))
     return found
+
+
+def _model_at(model: type[BaseModel], place: Iterable[int | str]) -> type[BaseModel]:
+    """The model that holds the fields at ``place``: field names, with positions and keys of containers between."""
+    annotation: Any = model
+    for part in place:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+            if part not in model.model_fields:
+                return model
+            annotation = model.model_fields[str(part)].annotation
+        else:
+            inner = [a for a in get_args(annotation) if a not in (Ellipsis, type(None), str)]
+            annotation = inner[0] if inner else None
+    while not isinstance(annotation, type) and get_args(annotation):
+        annotation = get_args(annotation)[0]
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else model
 
 
 def build(model: type[M], values: Mapping[str, Any], *, where: object = None) -> M:

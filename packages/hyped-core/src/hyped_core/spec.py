@@ -8,13 +8,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hyped_core.errors import MissingDependencyError, PluginError
+from hyped_core.errors import HypedError, MissingDependencyError, PluginError
 
 API_VERSION = 1
 """Version of the contracts in :mod:`hyped_core.contracts`; a plugin states the one it was written for."""
 
 TASKS = ("expression", "embedding", "denoise", "segment", "track", "demultiplex")
 """Tasks that have a contract in core."""
+_METHODS = {
+    "expression": ("fit", "predict"),
+    "embedding": ("embed", "embed_perturbed"),
+    "denoise": ("denoise",),
+    "segment": ("segment",),
+    "track": ("track",),
+    "demultiplex": ("assign",),
+}
+"""What a model of each task has to offer (see `hyped_core.contracts`)."""
+
+_REPORT = "report it to the model's authors, or choose another model (hyped models list)"
 
 _NAME = re.compile(r"^[a-z][a-z0-9_.-]*$")
 _TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
@@ -159,14 +170,36 @@ class ModelSpec:
             if values:
                 raise PluginError(f"takes no parameters, got {sorted(values)}", where=self.key)
             return None
-        return build(import_target(self.config), values or {}, where=self.key)
+        config = import_target(self.config)
+        if not hasattr(config, "model_validate"):
+            raise PluginError("is not a pydantic model", where=f"{self.key}, config {self.config}", mend=_REPORT)
+        return build(config, values or {}, where=self.key)
 
     def create(self, values: dict[str, Any] | None = None) -> Any:
-        """Import the model and return a new instance with its config made from ``values``."""
+        """Import the model and return a new instance with its config made from ``values``.
+
+        Raises
+        ------
+        MissingDependencyError, ParamsError
+            Something it needs is absent, or its parameters are wrong.
+        PluginError
+            It cannot be imported or made, or lacks a method of its task's contract.
+        """
         self.needs.check(self.key)
         config = self.load_config(values)
         factory = import_target(self.target)
-        return factory() if self.config is None else factory(config)
+        where = f"{self.key}, target {self.target}"
+        try:
+            model = factory() if self.config is None else factory(config)
+        except (HypedError, MemoryError):
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise PluginError(f"the model cannot be made: {said}", where=where, mend=_REPORT) from error
+        lacking = [name for name in _METHODS.get(self.task, ()) if not callable(getattr(model, name, None))]
+        if lacking:
+            raise PluginError(f"the model has no method {lacking[0]!r}", where=where, mend=_REPORT)
+        return model
 
 
 @dataclass(frozen=True, slots=True)

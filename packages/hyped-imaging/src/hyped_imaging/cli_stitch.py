@@ -168,7 +168,10 @@ def import_movie_command(
 )
 @click.option("--params", "reference", help="FILE.yaml#section with the parameters of the export.")
 @click.option("--dry-run", is_flag=True, help="Print what it would write as JSON; write nothing.")
-def export(movie: Path, out_dir: Path, compression: str | None, reference: str | None, dry_run: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def export(
+    movie: Path, out_dir: Path, compression: str | None, reference: str | None, dry_run: bool, as_json: bool
+) -> None:
     """Write every frame of MOVIE as an HDF5 file with all channels into the new folder OUT_DIR.
 
     \b
@@ -199,4 +202,18 @@ def export(movie: Path, out_dir: Path, compression: str | None, reference: str |
         )
         return
     names = export_frames(opened, out_dir, params, progress=default_progress())
-    click.echo(f"{out_dir}: {len(names)} files, {names[0]} to {names[-1]}", err=True)
+    if as_json:
+        record = {
+            "out": str(out_dir),
+            "files": names,
+            "channels": list(opened.channels),
+            "n_frames": opened.n_frames,
+            "pixel_size_um": opened.pixel_size_um,
+            "data_range": [float(value) for value in opened.data_range],
+            "time_first_h": float(opened.time_h[0]),
+            "time_last_h": float(opened.time_h[-1]),
+            "compression": params.compression,
+        }
+        click.echo(json.dumps(record, indent=2, sort_keys=True))
+    else:
+        click.echo(f"{out_dir}: {len(names)} files, {names[0]} to {names[-1]}", err=True)

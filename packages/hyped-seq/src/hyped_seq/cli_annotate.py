@@ -23,6 +23,7 @@ import click
     help="Cell-cycle genes: gene and S or G2M a line, or 43 S then G2/M genes (default: Tirosh et al. 2016).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of folds and embeddings.")
+@click.option("--dry-run", is_flag=True, help="Print an estimate of disk and time as JSON; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def annotate(
     ingest_dir: Path,
@@ -32,6 +33,7 @@ def annotate(
     params_ref: str | None,
     genes: Path | None,
     seed: int,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Annotate the cells of INGEST_DIR with the calls in DEMUX.csv into OUT_DIR/{rna,isoform,hto}.h5ad.
@@ -51,15 +53,20 @@ def annotate(
     from hyped_seq.annotate.cycle_genes import read_cycle_genes
     from hyped_seq.annotate.params import AnnotateParams
     from hyped_seq.annotate.run import annotate as run
-    from hyped_seq.annotate.run import read_ingested, write_annotated
+    from hyped_seq.annotate.run import estimate_annotate, read_ingested, write_annotated
     from hyped_seq.demultiplex.run import read_calls
 
     design = read_design(design_file)
     params = load_params(params_ref, AnnotateParams)
     cycle_genes = read_cycle_genes(genes)
     table = read_calls(calls)
+    if dry_run:
+        click.echo(json.dumps(estimate_annotate(ingest_dir, params), sort_keys=True))
+        return
     context = RunContext(seed=seed, progress=default_progress())
-    result = run(read_ingested(ingest_dir), table, design, params, cycle_genes, context=context)
+    result = run(
+        read_ingested(ingest_dir), table, design, params, cycle_genes, context=context, calls_from=calls
+    )
     write_annotated(result, out_dir)
     if as_json:
         click.echo(json.dumps(result.record, sort_keys=True))

@@ -16,6 +16,7 @@ import click
 )
 @click.option("--params", "params_ref", metavar="FILE#SECTION", help="Section with `model` and `config`.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed given to the model.")
+@click.option("--dry-run", is_flag=True, help="Print an estimate of disk and time as JSON; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the number of calls as JSON.")
 def demultiplex(
     hto: Path,
@@ -24,6 +25,7 @@ def demultiplex(
     design_file: Path | None,
     params_ref: str | None,
     seed: int,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Call the hashtag of every cell of HTO.h5ad, pool by pool, into OUT.csv.
@@ -50,6 +52,12 @@ def demultiplex(
             f"the parameters' config is for {params.model!r}: {name!r} runs with its defaults", err=True
         )
     demultiplexer = get_model("demultiplex", name).create(params.config if name == params.model else {})
+    if dry_run:
+        from hyped_seq.ingest.estimate import Rate, h5ad_shape, plan
+
+        rate = Rate(0.0, 100.0, 1.5, 5000.0, 1e6)
+        click.echo(json.dumps(plan({"hto": h5ad_shape(hto)}, [out.name], rate), sort_keys=True))
+        return
     context = RunContext(seed=seed, progress=default_progress())
     calls = run(read_h5ad(hto), demultiplexer, design, context=context)
     write_calls(calls, out)

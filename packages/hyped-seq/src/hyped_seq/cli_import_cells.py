@@ -16,9 +16,15 @@ import click
 @click.option(
     "--params", "params_ref", metavar="FILE#SECTION", help="Parameters: column names, filter, direction."
 )
+@click.option("--dry-run", is_flag=True, help="Print an estimate of disk and time as JSON; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def import_cells(
-    h5ad: Path, out_dir: Path, design_file: Path | None, params_ref: str | None, as_json: bool
+    h5ad: Path,
+    out_dir: Path,
+    design_file: Path | None,
+    params_ref: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Bring a finished H5AD into OUT_DIR/rna.h5ad with the columns later steps expect.
 
@@ -35,12 +41,16 @@ def import_cells(
 
     from hyped_core.design import read_design
     from hyped_core.params import load_params
+    from hyped_seq.ingest.import_cells import estimate_import, write_imported
     from hyped_seq.ingest.import_cells import import_cells as run
-    from hyped_seq.ingest.import_cells import write_imported
     from hyped_seq.ingest.params import ImportCellsParams
 
     params = load_params(params_ref, ImportCellsParams)
-    result = run(h5ad, read_design(design_file), params)
+    design = read_design(design_file)
+    if dry_run:
+        click.echo(json.dumps(estimate_import(h5ad, design, params), sort_keys=True))
+        return
+    result = run(h5ad, design, params)
     write_imported(result, out_dir)
     if as_json:
         click.echo(json.dumps(result.record, sort_keys=True))

@@ -37,7 +37,8 @@ def report(
     """Write the report of a dataset to OUT_DIR.
 
     index.html is one page that opens from disk with no network; tables/*.csv, figures/*.svg and summary.md
-    stand beside it. --plots DIR adds leaderboard.csv and, where nuclei have phases, phase_fractions.csv.
+    stand beside it. --plots DIR adds leaderboard.csv and, where nuclei have phases, phase_fractions.csv
+    (long) and s_g2m_fraction.csv (a column a condition).
 
     Example: hyped bench report reports/mini --dataset mini --params params.yaml#datasets.mini
     """

@@ -110,7 +110,7 @@ def read_inputs(
     Raises
     ------
     MissingFileError
-        Tasks are set but nothing was scored; a record whose metrics are gone.
+        Nothing is there, or tasks are set but nothing was scored; a record whose metrics are gone.
     CorruptFileError
         A metrics file or record that is no JSON, or not what a run writes.
     """
@@ -124,7 +124,14 @@ def read_inputs(
             where=metrics,
             mend="score the models first: hyped bench run, or make repro",
         )
-    return ReportInputs(dataset, settings, results, find_containers(Path(containers)))
+    found = find_containers(Path(containers))
+    if not results and not found:
+        raise MissingFileError(
+            f"neither metrics nor a container of dataset {dataset!r} are here",
+            where=metrics,
+            mend="correct --dataset, score models first (hyped bench run), or make repro",
+        )
+    return ReportInputs(dataset, settings, results, found)
 
 
 def find_containers(folder: Path) -> list[Container]:

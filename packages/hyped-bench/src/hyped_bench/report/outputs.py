@@ -6,16 +6,21 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hyped_bench.metrics.undefined import rounded
 from hyped_bench.report.context import ReportContext
 from hyped_bench.report.draw_svg import svg_text
-from hyped_bench.report.phase_data import fractions_over_time
+from hyped_bench.report.phase_data import dividing_over_time, fractions_over_time
 from hyped_bench.report.scoreboard import groups, ordered, task_title
 from hyped_bench.report.sections.leaderboards import with_interval
 from hyped_bench.report.sections.phases import phase_tables
 from hyped_core.io.atomic import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hyped_bench.report.inputs import Container
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -83,9 +88,10 @@ def leaderboard_rows(context: ReportContext) -> list[list[Any]]:
 
 
 def write_plots(folder: Path, context: ReportContext) -> list[Path]:
-    """``leaderboard.csv``, and ``phase_fractions.csv`` where nuclei have phases; the paths written.
+    """``leaderboard.csv``, and where nuclei have phases the tables of fractions over time; the paths written.
 
-    An older ``phase_fractions.csv`` is removed where there are no phases any more.
+    ``phase_fractions.csv`` is long, with every phase and replicate; ``s_g2m_fraction.csv`` is wide, a column a
+    condition. Older ones are removed where there are no phases any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     heads = ["task", "metric", "model", "role", "value", "lo", "hi"]
@@ -93,7 +99,9 @@ def write_plots(folder: Path, context: ReportContext) -> list[Path]:
     write_text(written[0], csv_text(heads, leaderboard_rows(context)))
     found = phase_tables(context)
     path = folder / "phase_fractions.csv"
-    path.unlink(missing_ok=True)
+    wide = folder / "s_g2m_fraction.csv"
+    for old in (path, wide):
+        old.unlink(missing_ok=True)
     if found:
         rows = []
         for container, nuclei, system in found:
@@ -102,5 +110,26 @@ def write_plots(folder: Path, context: ReportContext) -> list[Path]:
             for row in table.itertuples(index=False):
                 rows.append([f"{prefix}{row[0]}", int(row[1]), float(row[2]), row[3], float(row[4])])
         write_text(path, csv_text(["condition", "replicate", "time_h", "phase", "fraction"], rows))
-        written.append(path)
+        write_text(wide, csv_text(*dividing_rows(found)))
+        written += [path, wide]
     return written
+
+
+def dividing_rows(found: Sequence[tuple[Container, pd.DataFrame, str]]) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows of the share of S_G2M: time_h, then the conditions in their design's order.
+
+    Conditions without a nucleus that has a phase get no column. With several containers, columns are named
+    ``<container>: <condition>``.
+    """
+    columns: dict[str, dict[float, float]] = {}
+    for container, nuclei, system in found:
+        prefix = f"{container.name}: " if len(found) > 1 else ""
+        table = dividing_over_time(nuclei, system)
+        planned = [item.name for item in container.data.design.conditions]
+        names = [name for name in planned if name in table.columns]
+        names += [name for name in table.columns if name not in planned]
+        for name in names:
+            columns[f"{prefix}{name}"] = {float(hour): float(v) for hour, v in table[name].items()}
+    hours = sorted({hour for values in columns.values() for hour in values})
+    rows = [[hour, *(values.get(hour) for values in columns.values())] for hour in hours]
+    return ["time_h", *columns], rows

@@ -49,6 +49,21 @@ def fractions_over_time(nuclei: pd.DataFrame, system: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "phase", "fraction", "n"])
 
 
+def dividing_over_time(nuclei: pd.DataFrame, system: str) -> pd.DataFrame:
+    """Share of the coarse phase S_G2M by bin: index time_h (middle of the bin), a column a condition.
+
+    Each value is the mean over the replicates that have nuclei in the bin; NaN where none has.
+    """
+    table = fractions_over_time(nuclei, system)
+    coarse = coarse_phase(table["phase"], system)
+    keys = ["condition", "replicate", "time_h"]
+    dividing = table["fraction"].where(coarse == COARSE_PHASES[1], 0.0)
+    placed = table["fraction"].where([name is not None for name in coarse], 0.0)
+    sums = table.assign(dividing=dividing, placed=placed).groupby(keys)[["dividing", "placed"]].sum()
+    share = sums["dividing"] / sums["placed"].where(sums["placed"] > 0)
+    return share.groupby(["time_h", "condition"]).mean().unstack("condition").sort_index()
+
+
 def at_time(nuclei: pd.DataFrame, hour: float, *, within_h: float = 1.0) -> pd.DataFrame:
     """The nuclei of each scene's frame nearest to ``hour``; scenes with none within ``within_h`` are left out."""
     import pandas as pd

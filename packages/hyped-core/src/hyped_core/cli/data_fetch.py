@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hyped_core.cli.tables import size_text
+from hyped_core.cli.tables import about_text, size_text
 
 if TYPE_CHECKING:
-    from hyped_core.data.manifest import Manifest
+    from hyped_core.data.manifest import Manifest, ManifestFile
 
 
 @click.command("fetch")
@@ -38,6 +38,8 @@ def fetch_data(
 ) -> None:
     """Fetch the dataset NAME by its manifest and verify every file's size and sha256.
 
+    The manifest is data/NAME/manifest.yaml where the working folder has one, else the package's.
+
     Files that are already right are left alone, so an interrupted fetch goes on where it stopped.
     """
     run_fetch(name, source=source, to=to, only=only, handle=handle, dry_run=dry_run, as_json=as_json)
@@ -56,22 +58,26 @@ def run_fetch(
     """What the fetch commands do: say licence and size, fetch, say what came."""
     from hyped_core.context import default_progress
     from hyped_core.data.fetch import chosen_files, fetch
-    from hyped_core.data.manifest import read_manifest
+    from hyped_core.data.manifest import find_manifest
 
-    manifest = read_manifest(name)
+    manifest, used = find_manifest(name)
     bare = name.rpartition(":")[2]
     to = to or Path("data") / bare / "raw"
-    _introduce(manifest, only)
+    _introduce(manifest, used, only)
     if dry_run:
         files = [] if manifest.made_by else chosen_files(manifest, only)
         for file in files:
-            click.echo(f"would fetch {file.path} ({size_text(file.bytes)})", err=True)
+            click.echo(f"would fetch {file.path} ({_size(file)})", err=True)
+        if files:
+            click.echo(f"would fetch {_count(len(files))}: {_total(files)}", err=True)
         if as_json:
             record = {
                 "dataset": name,
+                "manifest": used,
                 "to": str(to),
                 "licences": manifest.licences(),
                 "bytes": sum(file.bytes or 0 for file in files),
+                "approx_bytes": sum(file.approx_bytes or 0 for file in files if file.bytes is None),
                 "files": [file.path for file in files],
             }
             click.echo(json.dumps(record, indent=2, sort_keys=True))
@@ -82,27 +88,53 @@ def run_fetch(
             click.echo(f"recorded {path}: {record['bytes']} bytes, sha256 {record['sha256']}", err=True)
     click.echo(f"{to}: {len(done.fetched)} fetched, {len(done.already)} already right", err=True)
     if as_json:
-        record = {"dataset": name, "to": str(to), "fetched": done.fetched, "already": done.already}
+        record = {
+            "dataset": name,
+            "manifest": used,
+            "to": str(to),
+            "fetched": done.fetched,
+            "already": done.already,
+        }
         click.echo(json.dumps(record, indent=2, sort_keys=True))
 
 
-def _introduce(manifest: Manifest, only: tuple[str, ...]) -> None:
+def _size(file: ManifestFile) -> str:
+    """``417.6 MB``, ``about 170 MB`` or ``size unknown``."""
+    if file.bytes is None and file.approx_bytes is not None:
+        return about_text(file.approx_bytes)
+    return size_text(file.bytes)
+
+
+def _count(number: int) -> str:
+    return f"{number} file{'' if number == 1 else 's'}"
+
+
+def _total(files: list[ManifestFile]) -> str:
+    """``417.6 MB and about 12 MB and 2 of unknown size``; parts that are not there are left out."""
+    known = [file.bytes for file in files if file.bytes is not None]
+    about = [file.approx_bytes for file in files if file.bytes is None and file.approx_bytes is not None]
+    unknown = len(files) - len(known) - len(about)
+    parts = [size_text(sum(known))] if known else []
+    parts += [about_text(sum(about))] if about else []
+    parts += [f"{unknown} of unknown size"] if unknown and parts else []
+    return " and ".join(parts) or size_text(None)
+
+
+def _introduce(manifest: Manifest, used: str, only: tuple[str, ...]) -> None:
     from hyped_core.data.fetch import chosen_files
 
     click.echo(f"{manifest.name}: {manifest.title}", err=True)
+    click.echo(f"  manifest {used}", err=True)
     if manifest.homepage:
         click.echo(f"  from     {manifest.homepage}", err=True)
     for licence, count in manifest.licences().items():
-        click.echo(f"  licence  {licence}" + (f" ({count} files)" if count else ""), err=True)
+        click.echo(f"  licence  {licence}" + (f" ({_count(count)})" if count else ""), err=True)
     if manifest.citation:
         click.echo(f"  cite     {' '.join(manifest.citation.split())}", err=True)
     files = chosen_files(manifest, only)
     if files:
-        known = sum(file.bytes or 0 for file in files)
-        open_sizes = sum(file.bytes is None for file in files)
         open_hashes = sum(file.sha256 is None for file in files)
-        more = f" and {open_sizes} of unknown size" if open_sizes else ""
-        click.echo(f"  size     {len(files)} files, {size_text(known)}{more}", err=True)
+        click.echo(f"  size     {_count(len(files))}, {_total(files)}", err=True)
         if open_hashes:
             click.echo(
                 f"  note     the sha256 of {open_hashes} of them is not known beforehand: "

@@ -155,7 +155,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.BadParameter as error:
         error.show()
         named_file = error.param is not None and isinstance(error.param.type, (click.Path, click.File))
-        return InvalidDataError.exit_code if named_file else UsageError.exit_code
+        given = not isinstance(error, click.MissingParameter)
+        return InvalidDataError.exit_code if named_file and given else UsageError.exit_code
     except click.FileError as error:
         error.show()
         return InvalidDataError.exit_code

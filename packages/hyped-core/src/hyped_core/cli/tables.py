@@ -25,3 +25,9 @@ def size_text(count: int | None) -> str:
             return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def about_text(count: int) -> str:
+    """An approximate number of bytes, two figures of it: ``about 12 MB``."""
+    number, unit = size_text(round(float(f"{count:.2g}"))).split()
+    return f"about {float(number):g} {unit}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,13 +117,29 @@ def read_rasters(store: Path) -> SpatialData:
     if not wanted:
         return spatialdata.SpatialData()
     try:
-        return spatialdata.read_zarr(store, selection=wanted)
+        with _parents_unsaid():
+            return spatialdata.read_zarr(store, selection=wanted)
     except Exception as error:
         raise CorruptFileError(
             f"cannot be read as SpatialData: {type(error).__name__}: {str(error)[:200]}",
             where=store,
             mend=REMAKE,
         ) from error
+
+
+@contextmanager
+def _parents_unsaid() -> Iterator[None]:
+    """Keep ome-zarr from warning at each labels element that it names no image; errors still come through.
+
+    The labels cannot name one: SpatialData refuses an element whose metadata leads to a second image.
+    """
+    logger = logging.getLogger("ome_zarr.reader")
+    before = logger.level
+    logger.setLevel(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def write_store(path: Path, sdata: SpatialData) -> None:

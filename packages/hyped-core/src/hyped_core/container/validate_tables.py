@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -90,10 +91,31 @@ def cell_problems(where: str, table: AnnData, design: Design) -> Iterator[Proble
     if design.pools and not screen:
         pools = [pool.name for pool in design.pools]
         yield from _values(where, obs, "pool", pools, f"pools of the design: {', '.join(pools)}")
+    if design.hashtags and not screen:
+        yield from _hashtag_calls(where, obs, design)
     if "counts" in table.layers:
         yield from _counts(f"{where}/layers/counts", table.layers["counts"])
     if table.X is not None and not np.isfinite(_stored(table.X)).all():
         yield Problem(f"{where}/X", "holds NaN or infinite values", "normalise the counts again")
+
+
+def _hashtag_calls(where: str, obs: pd.DataFrame, design: Design) -> Iterator[Problem]:
+    """Singlets called by a tag that their pool does not have. A pool without tags in the design allows any."""
+    if not {"pool", "hashtag_call", "hashtag_kind"} <= set(obs.columns):
+        return
+    known: dict[str, set[str]] = {}
+    for hashtag in design.hashtags:
+        known.setdefault(hashtag.pool, set()).add(hashtag.tag)
+    singlets = obs.loc[(obs["hashtag_kind"] == "singlet").to_numpy(), ["pool", "hashtag_call"]].dropna()
+    counts = Counter(zip(singlets["pool"].astype(str), singlets["hashtag_call"].astype(str), strict=True))
+    for (pool, tag), count in sorted(counts.items()):
+        if pool in known and tag not in known[pool] and tag not in NOT_KNOWN:
+            yield Problem(
+                f"{where}/obs/hashtag_call",
+                f"{count} singlet{'s' if count > 1 else ''} called {tag!r}, which is no hashtag of the pool "
+                f"{pool!r}",
+                f"hashtags of {pool!r} in the design: {', '.join(sorted(known[pool]))}",
+            )
 
 
 def own_perturbations(table: AnnData) -> set[str]:

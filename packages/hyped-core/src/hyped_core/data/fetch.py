@@ -6,7 +6,7 @@ import fnmatch
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,7 +66,8 @@ def fetch(
     Raises
     ------
     ValidationError
-        Naming every file that is missing or is not what the manifest says. The right ones stay.
+        Naming every file that is missing or is not what the manifest says. The right ones stay; where none
+        came, a folder that was made for them goes again.
     NetworkError
         Downloads failed; what was verified before stays.
     UsageError
@@ -83,13 +84,14 @@ def fetch(
     if source is not None and not source.is_dir():
         raise MissingFileError("no such folder", where=source, mend="give the folder that holds the files")
     progress = progress or SilentProgress()
-    if not manifest.files:
-        return _fetch_release(manifest, to, source, handle, only, progress)
-    if handle is not None:
+    if manifest.files and handle is not None:
         raise UsageError(
             "lists its files and takes no handle", where=manifest.name, mend="leave --handle out"
         )
-    return _fetch_listed(manifest, to, source, only, mirror, progress)
+    with _no_empty_folder(to):
+        if not manifest.files:
+            return _fetch_release(manifest, to, source, handle, only, progress)
+        return _fetch_listed(manifest, to, source, only, mirror, progress)
 
 
 def chosen_files(manifest: Manifest, only: Sequence[str]) -> list[ManifestFile]:
@@ -210,6 +212,20 @@ def _fetch_release(
         _write_receipt(to, manifest.name, {**receipt, **result.recorded})
     _raise_failures(manifest, bad, [], len(names))
     return result
+
+
+@contextmanager
+def _no_empty_folder(to: Path) -> Iterator[None]:
+    """Take ``to`` and its new parents away again where they were made here and nothing came into them."""
+    new = [folder for folder in (to, *to.parents) if not folder.exists()]
+    try:
+        yield
+    finally:
+        if new and to.is_dir():
+            below = sorted((path for path in to.rglob("*") if path.is_dir()), reverse=True)
+            for folder in (*below, *new):
+                with suppress(OSError):  # not empty: it stays
+                    folder.rmdir()
 
 
 class _Mismatch(HypedError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field, field_validator
 from pydantic import ValidationError as PydanticError
 
-from hyped_core.errors import ParamsError, PluginError, ValidationError
+from hyped_core.errors import ParamsError, PluginError, Problem, ValidationError
 from hyped_core.params import Params, problems_of
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class ManifestFile(Params):
     """Where it goes, relative to the dataset's raw folder, with slashes."""
     bytes: int | None = Field(None, ge=0)
     """Size; None where it is not known before the first fetch."""
+    approx_bytes: int | None = Field(None, ge=0)
+    """About the size, where ``bytes`` is not known: shown before a fetch, never held to."""
     sha256: str | None = Field(None, pattern="^[0-9a-f]{64}$")
     """None where it is not known: then it is recorded at the first fetch and held to afterwards."""
     source: Source
@@ -181,9 +183,50 @@ def read_manifest(name: str, host: PluginHost | None = None) -> Manifest:
         raise PluginError(
             f"its manifest cannot be read: {error}", where=spec.manifest, mend=f"reinstall {package}"
         ) from error
+    return _parse_text(text, spec.manifest)
+
+
+def find_manifest(
+    name: str, folder: Path = Path(), host: PluginHost | None = None
+) -> tuple[Manifest, str]:
+    """The manifest of a dataset and where it was found.
+
+    ``folder/data/NAME/manifest.yaml`` where there is one (in a checkout, a copy that may be edited), else the
+    one inside the package that registers the dataset (`read_manifest`).
+
+    Raises
+    ------
+    UnknownNameError
+        No such dataset.
+    PluginError, ParamsError, ValidationError
+        The manifest cannot be read, is none, or is another dataset's.
+    """
+    from hyped_core.plugins.registry import datasets
+
+    spec = datasets(host).get(name)
+    bare = name.rpartition(":")[2]
+    path = folder / "data" / bare / "manifest.yaml"
+    if not path.is_file():
+        return read_manifest(name, host), spec.manifest
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"cannot be read: {error}", where=path) from error
+    found = _parse_text(text, path)
+    if found.name != bare:
+        mend = f"write name: {bare}, or take the file away to use the one of the package"
+        raise ValidationError(
+            "the manifest is another dataset's",
+            [Problem("name", f"expected {bare!r}, found {found.name!r}", mend)],
+            where=path,
+        )
+    return found, path.as_posix()
+
+
+def _parse_text(text: str, where: object) -> Manifest:
     try:
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         values = yaml.load(text, Loader=loader)  # a safe loader, in C where PyYAML has it
     except yaml.YAMLError as error:
-        raise ParamsError(f"not valid YAML: {error}", where=spec.manifest) from error
-    return parse_manifest(values, where=spec.manifest)
+        raise ParamsError(f"not valid YAML: {error}", where=where) from error
+    return parse_manifest(values, where=where)

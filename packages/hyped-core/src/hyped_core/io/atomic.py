@@ -48,6 +48,12 @@ def _remove_leftovers(target: Path) -> None:
 
 
 def _alive(pid: int) -> bool:
+    """Whether a process runs; one that ended and was not waited for (a zombie) does not."""
+    try:
+        if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX":
+            return False
+    except (OSError, IndexError):
+        pass  # no /proc here, or no such process: the signal tells
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

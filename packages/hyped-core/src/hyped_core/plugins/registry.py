@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from hyped_core.errors import NameClashError, UnknownNameError
@@ -19,8 +20,10 @@ class Registry(Generic[S]):
     ``get("distribution:name")`` names one of two claimants; a bare name needs to be unique.
     """
 
-    def __init__(self, kind: str, provided: list[Provided], key: Any) -> None:
+    def __init__(self, kind: str, provided: list[Provided], key: Any, broken: Sequence[str] = ()) -> None:
         self.kind = kind
+        self.broken = tuple(broken)
+        """Names of plugins of which something could not be used: what is looked for may be theirs."""
         self._key = key
         self._by_key: dict[str, list[Provided]] = defaultdict(list)
         for item in provided:
@@ -62,10 +65,10 @@ class Registry(Generic[S]):
             items = [item for item in items if item.plugin.distribution == distribution]
         if not items:
             close = difflib.get_close_matches(bare, self.names(), n=3)
-            raise UnknownNameError(
-                f"there is no {self.kind} called {name!r}",
-                mend=f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(self.names())}",
-            )
+            mend = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(self.names())}"
+            if self.broken:
+                mend += f"; or mend the broken plugin {', '.join(self.broken)} (hyped plugins list says what ails it)"
+            raise UnknownNameError(f"there is no {self.kind} called {name!r}", mend=mend)
         if len(items) > 1:
             owners = [f"{item.plugin.distribution} {item.plugin.version}" for item in items]
             if len(set(owners)) == 1:
@@ -85,9 +88,14 @@ class Registry(Generic[S]):
         return self.provided(name).spec
 
 
+def _registry(kind: str, hook: str, key: Any, host: PluginHost | None) -> Registry[Any]:
+    host = host or default_host()
+    return Registry(kind, host.collect(hook), key, [plugin.name for plugin in host.broken])
+
+
 def models(host: PluginHost | None = None) -> Registry[ModelSpec]:
     """Models by ``"task/name"``."""
-    return Registry("model", (host or default_host()).collect("hyped_models"), lambda spec: spec.key)
+    return _registry("model", "hyped_models", lambda spec: spec.key, host)
 
 
 def get_model(task: str, name: str, host: PluginHost | None = None) -> ModelSpec:
@@ -99,23 +107,19 @@ def get_model(task: str, name: str, host: PluginHost | None = None) -> ModelSpec
 
 def tasks(host: PluginHost | None = None) -> Registry[TaskSpec]:
     """Benchmark tasks by name."""
-    return Registry("task", (host or default_host()).collect("hyped_tasks"), lambda spec: spec.name)
+    return _registry("task", "hyped_tasks", lambda spec: spec.name, host)
 
 
 def metrics(host: PluginHost | None = None) -> Registry[MetricSpec]:
     """Metrics by ``"task/name"``."""
-    return Registry(
-        "metric", (host or default_host()).collect("hyped_metrics"), lambda spec: f"{spec.task}/{spec.name}"
-    )
+    return _registry("metric", "hyped_metrics", lambda spec: f"{spec.task}/{spec.name}", host)
 
 
 def datasets(host: PluginHost | None = None) -> Registry[DatasetSpec]:
     """Datasets by name."""
-    return Registry("dataset", (host or default_host()).collect("hyped_datasets"), lambda spec: spec.name)
+    return _registry("dataset", "hyped_datasets", lambda spec: spec.name, host)
 
 
 def readers(host: PluginHost | None = None) -> Registry[ReaderSpec]:
     """Readers by ``"kind/name"``."""
-    return Registry(
-        "reader", (host or default_host()).collect("hyped_readers"), lambda spec: f"{spec.kind}/{spec.name}"
-    )
+    return _registry("reader", "hyped_readers", lambda spec: f"{spec.kind}/{spec.name}", host)

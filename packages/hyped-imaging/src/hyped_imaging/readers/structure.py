@@ -72,6 +72,12 @@ class Attachment:
     position: int
 
 
+def _inside(folder: Path) -> str:
+    """What to do about a folder given in place of a file: name a CZI file in it, where it has any."""
+    found = sorted(path.name for path in folder.glob("*.czi") if path.is_file())
+    return f"give the path of a CZI file in it, e.g. {found[0]}" if found else "give the path of a CZI file"
+
+
 class CziStructure:
     """Sub-blocks, attachments and metadata of one CZI file, read from its directory in one pass.
 
@@ -87,6 +93,8 @@ class CziStructure:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            raise MissingFileError("is a folder, not a CZI file", where=path, mend=_inside(self.path))
         if not self.path.is_file():
             raise MissingFileError("no such file", where=path, mend="give the path of a CZI file")
         self.size = self.path.stat().st_size

@@ -6,7 +6,8 @@ Dimensions are H S T C Z M Y X with H = Z = 0. Where things are in the file, as 
   sub-block's own metadata, ``METADATA/Tags/{AcquisitionTime,StageXPosition,StageYPosition}``;
 * nominal tile positions in pixels: the sub-block directory (X and Y start), each scene at its own place on
   the plate, far from the others;
-* channel names, scaling (metres), scene names and the clock time of the first frame: the XML metadata.
+* channel names, scaling (metres), scene names, bits of the camera and the clock time of the first frame: the
+  XML metadata.
 
 pylibCZIrw writes the pixels. It has no argument for tags, but puts the text it is given as retiling id
 unescaped between ``<RetilingId>`` tags, which is how the others get in. The two GUIDs of the file header,
@@ -39,6 +40,7 @@ class CziSink:
     pixel_size_um : edge of a pixel.
     name : the document's title.
     first_frame : ISO 8601 time for the image's ``AcquisitionDateAndTime``.
+    bits : bits a pixel that the camera gives, at most 16.
     seed : makes the file's GUIDs.
     """
 
@@ -51,6 +53,7 @@ class CziSink:
         pixel_size_um: float,
         name: str,
         first_frame: str,
+        bits: int = 16,
         seed: int,
     ) -> None:
         self.path = Path(path)
@@ -59,6 +62,7 @@ class CziSink:
         self.pixel_size_um = pixel_size_um
         self.name = name
         self.first_frame = first_frame
+        self.bits = bits
         self.seed = seed
         self._open: Any = None
         self._writer: Any = None
@@ -114,11 +118,11 @@ class CziSink:
             )
         self._open.__exit__(kind, error, trace)
         if kind is None:
-            self._name_scenes()
+            self._complete_xml()
             self._set_guids()
 
-    def _name_scenes(self) -> None:
-        """Put scene names and the clock time into the XML, which the writer itself cannot."""
+    def _complete_xml(self) -> None:
+        """Put scene names, the clock time and the camera's bits into the XML, which the writer cannot."""
         from xml.sax.saxutils import escape, quoteattr
 
         from pylibCZIrw import czi
@@ -131,6 +135,8 @@ class CziSink:
             xml = xml.replace("<Dimensions>", f"<Dimensions><S><Scenes>{scenes}</Scenes></S>", 1)
             clock = f"<AcquisitionDateAndTime>{escape(self.first_frame)}</AcquisitionDateAndTime>"
             xml = xml.replace("<Dimensions>", f"{clock}<Dimensions>", 1)
+            kind = "<PixelType>Gray16</PixelType>"
+            xml = xml.replace(kind, f"{kind}<ComponentBitCount>{self.bits}</ComponentBitCount>")
             with editor.edit_session() as builder:
                 builder.set_xml(xml)
 

@@ -197,6 +197,7 @@ def _sink(made: Plan, path: Path) -> CziSink:
         pixel_size_um=made.params.mosaic.pixel_size_um,
         name=made.params.name,
         first_frame=made.params.timing.first_frame,
+        bits=made.params.optics.bits,
         seed=made.seed,
     )
 

@@ -23,6 +23,7 @@ from hyped_seq.annotate.normalise import log_normalised, variable_genes
 from hyped_seq.annotate.params import AnnotateParams
 from hyped_seq.annotate.phases import PHASES, call_phases
 from hyped_seq.annotate.quality import cell_figures, judge
+from hyped_seq.ingest.estimate import Rate, h5ad_shape, plan
 from hyped_seq.ingest.output import output_files
 from hyped_seq.readers.h5ad import read_h5ad, write_h5ad
 from hyped_seq.readers.matrix import as_counts
@@ -54,21 +55,38 @@ def read_ingested(folder: str | Path) -> dict[str, AnnData]:
         Neither rna.h5ad nor hto.h5ad, or the modalities hold different cells.
     """
     folder = Path(folder)
-    if not (folder / "rna.h5ad").is_file() and not (folder / "hto.h5ad").is_file():
-        raise MissingFileError(
-            "has neither rna.h5ad nor hto.h5ad", where=folder, mend="make them with `hyped seq ingest`"
-        )
-    modalities = {
-        name: read_h5ad(folder / f"{name}.h5ad")
-        for name in ("rna", "isoform", "hto")
-        if (folder / f"{name}.h5ad").is_file()
-    }
+    modalities = {name: read_h5ad(folder / f"{name}.h5ad") for name in _modalities(folder)}
     for name, data in modalities.items():
         if "rna" in modalities and list(data.obs_names) != list(modalities["rna"].obs_names):
             raise InvalidDataError(
                 "holds other cells than rna.h5ad", where=folder / f"{name}.h5ad", mend="ingest all again"
             )
     return modalities
+
+
+def _modalities(folder: Path) -> list[str]:
+    """Names of the modalities in the folder."""
+    found = [name for name in ("rna", "isoform", "hto") if (folder / f"{name}.h5ad").is_file()]
+    if not {"rna", "hto"} & set(found):
+        raise MissingFileError(
+            "has neither rna.h5ad nor hto.h5ad", where=folder, mend="make them with `hyped seq ingest`"
+        )
+    return found
+
+
+def estimate_annotate(folder: str | Path, params: AnnotateParams) -> dict[str, Any]:
+    """What annotating the modalities in ``folder`` takes: see `hyped_seq.ingest.estimate.plan`.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+        As `read_ingested`.
+    """
+    names = _modalities(Path(folder))
+    shapes = {name: h5ad_shape(Path(folder) / f"{name}.h5ad") for name in names}
+    made = [name for name in OUTPUTS if not name.endswith(".h5ad") or name.removesuffix(".h5ad") in names]
+    slow = 50.0 if params.umap else 300.0 if params.tsne else 1000.0
+    return plan(shapes, made, Rate(1.25, 800.0, 2.0, slow if "rna" in names else 10000.0, 1e6))
 
 
 def annotate(
@@ -79,8 +97,11 @@ def annotate(
     cycle_genes: CycleGenes,
     *,
     context: RunContext,
+    calls_from: str | Path = "calls",
 ) -> Annotated:
     """Annotate the cells of ``modalities`` (as `read_ingested` gives them) with the calls of `demultiplex`.
+
+    ``calls_from`` is the file that errors about the calls name.
 
     Cells leave by quality alone; doublets and negatives stay, marked by ``hashtag_kind``. Where there are
     hashtags and no genes, cells get their calls and what follows from them by the design, and all stay.
@@ -91,10 +112,10 @@ def annotate(
         Cells of the calls are not those of the matrices, counts are none, or nothing is left.
     """
     if "rna" not in modalities:
-        return _annotate_hashtags(modalities["hto"], calls, design)
+        return _annotate_hashtags(modalities["hto"], calls, design, calls_from)
     rna = modalities["rna"]
     counts = as_counts(rna.layers["counts"] if "counts" in rna.layers else rna.X, "rna")
-    calls = _match_calls(calls, list(rna.obs_names))
+    calls = _match_calls(calls, list(rna.obs_names), calls_from)
     pools = rna.obs["pool"].astype(str)
     figures = cell_figures(counts, rna.var["symbol"], rna.obs.get("mito_pct"))
     figures.index = rna.obs_names
@@ -142,10 +163,12 @@ def annotate(
     return Annotated(result, quality.removed, contrasts, record)
 
 
-def _annotate_hashtags(hto: AnnData, calls: pd.DataFrame, design: Design) -> Annotated:
+def _annotate_hashtags(
+    hto: AnnData, calls: pd.DataFrame, design: Design, calls_from: str | Path
+) -> Annotated:
     """Cells of which only hashtags are known; a phase is known where the design's tag says it."""
     counts = as_counts(hto.layers["counts"] if "counts" in hto.layers else hto.X, "hto")
-    calls = _match_calls(calls, list(hto.obs_names))
+    calls = _match_calls(calls, list(hto.obs_names), calls_from)
     obs = _obs(hto.obs, pd.DataFrame(index=hto.obs_names), calls, design)
     obs["phase"] = obs["assigned_phase"]
     obs["phase_source"] = np.where(obs["phase"] != "", "hashtag", "none")
@@ -177,13 +200,13 @@ def write_annotated(result: Annotated, folder: str | Path) -> None:
         write_json(out / "annotate.json", result.record)
 
 
-def _match_calls(calls: pd.DataFrame, cells: list[str]) -> pd.DataFrame:
+def _match_calls(calls: pd.DataFrame, cells: list[str], where: str | Path) -> pd.DataFrame:
     """Calls in the order of ``cells``; every cell has to have one."""
     absent = [cell for cell in cells if cell not in calls.index]
     if absent:
         raise InvalidDataError(
             f"has no call for {len(absent)} of {len(cells)} cells, first {absent[0]!r}",
-            where="calls",
+            where=where,
             mend="demultiplex the hto.h5ad of the same ingest",
         )
     return calls.loc[cells]

@@ -125,7 +125,7 @@ def read_calls(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     MissingFileError, CorruptFileError, InvalidDataError
-        No such file, no CSV, a column is absent, or a cell occurs twice.
+        No such file, no CSV, a column is absent, a cell occurs twice, or a kind or probability is none.
     """
     path = Path(path)
     if not path.is_file():
@@ -147,5 +147,30 @@ def read_calls(path: str | Path) -> pd.DataFrame:
             where=path,
             mend="make it again",
         )
+    _check_values(table, path)
     table["probability"] = pd.to_numeric(table["probability"], errors="coerce").fillna(0.0).astype(np.float64)
     return table.set_index("cell")
+
+
+def _check_values(table: pd.DataFrame, path: Path) -> None:
+    """Refuse rows that no demultiplexer writes: cut short, shifted, or with another kind or probability."""
+    probability = table["probability"].astype(str)
+    number = pd.to_numeric(probability, errors="coerce")
+    checks = (
+        (table["cell"] == "", "cell", table["cell"], "a cell"),
+        (~table["kind"].isin(KINDS), "kind", table["kind"], " or ".join(KINDS)),
+        (
+            (probability != "") & ~number.between(0, 1),
+            "probability",
+            probability,
+            "a number from 0 to 1",
+        ),
+    )
+    for wrong, column, values, expected in checks:
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            raise InvalidDataError(
+                f"row {row + 1} has {column} {values.iloc[row]!r}, expected {expected}",
+                where=path,
+                mend="make it again with `hyped seq demultiplex`",
+            )

@@ -15,6 +15,7 @@ from hyped_core.design import Design, Perturbation
 from hyped_core.errors import InvalidDataError
 from hyped_core.io.atomic import write_json
 from hyped_seq.annotate.normalise import log_normalised
+from hyped_seq.ingest.estimate import Rate, Shape, h5ad_shape, plan
 from hyped_seq.ingest.genes import ensembl_id, merge_features
 from hyped_seq.ingest.import_hashtags import import_hashtags, is_hashtag_table
 from hyped_seq.ingest.output import output_files
@@ -103,6 +104,22 @@ def import_cells(path: str | Path, design: Design, params: ImportCellsParams) ->
         **matrix_record,
     }
     return Imported(record, rna=rna)
+
+
+def estimate_import(path: str | Path, design: Design, params: ImportCellsParams) -> dict[str, Any]:
+    """What importing takes: see `hyped_seq.ingest.estimate.plan`. A table of hashtags is small and is read.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError, InvalidDataError
+        No such file, or not one of the kinds that can be imported.
+    """
+    rate = Rate(1.5, 200.0, 1.5, 20000.0, 2e6)
+    if is_hashtag_table(path):
+        hto, _ = import_hashtags(path, design, params)
+        shape = Shape(hto.n_obs, hto.n_vars, int(hto.X.nnz), 8 * int(hto.X.nnz))
+        return plan({"hto": shape}, ["hto.h5ad", "import.json"], rate)
+    return plan({"rna": h5ad_shape(path)}, ["rna.h5ad", "import.json"], rate)
 
 
 def write_imported(result: Imported, folder: str | Path) -> None:
