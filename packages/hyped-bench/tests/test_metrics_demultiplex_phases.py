@@ -62,3 +62,13 @@ def test_fraction_error_by_hand_and_for_lost_groups():
     assert set(table.columns) == {"condition", "phase", "fraction", "fraction_truth"}
     assert phases.fraction_error(truth, truth, ["condition"])[0] == 0.0
     assert phases.phase_accuracy([], []) is None
+
+
+def test_the_floor_of_phase_accuracy_is_the_commonest_phase():
+    import numpy as np
+
+    from hyped_bench.metrics.phases import commonest_accuracy, phase_accuracy
+
+    truth = np.array(["G1"] * 6 + ["S"] * 3 + ["G2M"])
+    assert commonest_accuracy(truth) == phase_accuracy(["G1"] * 10, truth) == 0.6
+    assert commonest_accuracy([]) is None

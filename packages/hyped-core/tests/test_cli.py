@@ -245,3 +245,14 @@ def test_groups_are_described():
     help_text = hyped("--help").stdout
     assert "Datasets and containers" in help_text and "doctor" in help_text
     assert isinstance(cli.root(), click.Group)
+
+
+def test_a_group_of_a_package_that_is_not_installed_names_the_package(monkeypatch, capsys):
+    from importlib.metadata import entry_points
+
+    from hyped_core.plugins.host import PluginHost
+
+    host = PluginHost([point for point in entry_points(group="hyped") if point.name == "hyped-core"])
+    monkeypatch.setattr(cli, "default_host", lambda: host)
+    assert cli.run(["seq", "ingest"]) == 2
+    assert "hyped-seq" in capsys.readouterr().err

@@ -224,3 +224,17 @@ def test_segmenters_refuse_a_channel_the_movie_lacks():
 
     with pytest.raises(DesignError):
         model.segment(frame(0), ImageMeta(channels=CHANNELS), context=RunContext())
+
+
+def test_the_scene_a_movie_carries_wins_over_its_name(movie, tmp_path):
+    from hyped_core.container.movies import Movie
+
+    kept = Movie.open(movie)
+    other = tmp_path / "elsewhere" / "nothing.zarr"
+    write_movie(
+        other, (kept.frame(i) for i in range(FRAMES)), channels=CHANNELS, pixel_size_um=0.9, time_h=TIMES,
+        attrs={"scene": "S7"},
+    )  # fmt: skip
+    code, _, table = segment(other, tmp_path)
+    assert code == 0
+    assert set(pd.read_parquet(table)["scene"]) == {"S7"}

@@ -303,3 +303,15 @@ def test_public_captures_beat_the_published_calls(batch, first, donors, public_f
     f_ours = per_donor_f(called.loc[truth.index].to_numpy(), truth.to_numpy(), names)
     f_theirs = per_donor_f(published.loc[truth.index].to_numpy(), truth.to_numpy(), names)
     assert f_ours >= f_theirs + 0.02 and f_ours > 0.88
+
+
+def test_a_pool_the_design_lacks_is_refused_where_a_design_is_given(small_design, tmp_path, capsys):
+    path = tmp_path / "hto.h5ad"
+    hto_of(np.array([[50, 1], [2, 60], [40, 3]]), pool="elsewhere").write_h5ad(path)
+    out = tmp_path / "calls.csv"
+    assert run(["seq", "demultiplex", str(path), str(out), "--design", str(tmp_path / "design.yaml")]) == 3
+    assert "elsewhere" in capsys.readouterr().err
+    assert not out.exists()
+    assert run(["seq", "demultiplex", str(path), str(out)]) == 0
+    assert "conditions stay empty" in capsys.readouterr().err
+    assert set(read_calls(out)["condition"]) == {""}

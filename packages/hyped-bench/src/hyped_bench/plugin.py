@@ -147,13 +147,13 @@ def hyped_tasks() -> Iterable[TaskSpec]:
         "phases_imaging",
         f"{tasks}.pipeline:PhasesImagingTask",
         "Phases from reporters",
-        ("phase_accuracy", "fraction_error"),
+        ("phase_accuracy", "commonest_accuracy", "fraction_error"),
     )
     yield TaskSpec(
         "phases_rna",
         f"{tasks}.pipeline:PhasesRnaTask",
         "Phases from expression",
-        ("phase_accuracy", "fraction_error"),
+        ("phase_accuracy", "commonest_accuracy", "fraction_error"),
     )
 
 
@@ -188,6 +188,7 @@ def hyped_metrics() -> Iterable[MetricSpec]:
         yield _metric(name, "expression", "expression", "discrimination", "higher", 1.0)
     for task in ("phases_imaging", "phases_rna"):
         yield _metric("phase_accuracy", task, "phases", "phase_accuracy", "higher", 1.0)
+        yield _metric("commonest_accuracy", task, "phases", "commonest_accuracy", "none", None)
         yield _metric("fraction_error", task, "phases", "fraction_error", "lower", 0.0)
     for name in ("residual_px", "seam_error"):
         yield MetricSpec(name, "stitch", "hyped_bench.tasks.pipeline:StitchTask", better="lower", perfect=0.0)

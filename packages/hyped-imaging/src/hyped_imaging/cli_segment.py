@@ -20,7 +20,7 @@ DEFAULT_MODEL = "nuclei"
 @click.option(
     "--design", type=click.Path(path_type=Path), default=None, help="Design YAML; HYPED's own by default."
 )
-@click.option("--scene", default=None, help="Scene of the design; the movie's name by default.")
+@click.option("--scene", default=None, help="Scene of the design [default: the one the movie carries, else its name].")
 @click.option(
     "--frames", default=None, metavar="A:B:STEP", help="Only these frames; labels of others stay empty."
 )
@@ -58,7 +58,8 @@ def segment(
     step = read_step(params, model, DEFAULT_MODEL)
     plan = read_design(design)
     source = Movie.open(movie)
-    name = scene or source.name
+    carried = str(source.attrs.get("scene", ""))
+    name = scene or (carried if carried in {item.name for item in plan.scenes} else source.name)
     chosen = parse_frames(frames, source.n_frames)
     segmenter, spec, values = make_model("segment", step, plan)
     context = RunContext(seed=seed, progress=default_progress())
@@ -67,6 +68,7 @@ def segment(
         said = f"{name}: {record['frames']} frames, {record['seconds']} s and {record['megabytes']} MB"
         click.echo(json.dumps(record) if as_json else said)
         return
+    click.echo(f"{movie}: scene {name} of design {plan.name!r}", err=True)
     done = segment_movie(
         source,
         labels,

@@ -37,6 +37,7 @@ def demultiplex(
 
     from hyped_core.context import RunContext, default_progress
     from hyped_core.design import read_design
+    from hyped_core.errors import DesignError
     from hyped_core.params import load_params
     from hyped_core.plugins.registry import get_model
     from hyped_seq.demultiplex.params import DemultiplexParams
@@ -59,7 +60,17 @@ def demultiplex(
         click.echo(json.dumps(plan({"hto": h5ad_shape(hto)}, [out.name], rate), sort_keys=True))
         return
     context = RunContext(seed=seed, progress=default_progress())
-    calls = run(read_h5ad(hto), demultiplexer, design, context=context)
+    cells = read_h5ad(hto)
+    strangers = sorted(set(cells.obs["pool"].astype(str)) - {pool.name for pool in design.pools})
+    if strangers and design_file is not None:
+        raise DesignError(
+            f"there is no pool {strangers[0]!r}",
+            where=design_file,
+            mend=f"name it in the design; pools there: {', '.join(pool.name for pool in design.pools) or 'none'}",
+        )
+    calls = run(cells, demultiplexer, design, context=context)
+    if strangers:
+        click.echo(f"no --design knows pool {', '.join(strangers)}: tags are called, conditions stay empty", err=True)
     write_calls(calls, out)
     counts = calls.groupby(["pool", "kind"]).size()
     if as_json:

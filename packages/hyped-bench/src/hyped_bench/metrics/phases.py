@@ -21,6 +21,16 @@ def phase_accuracy(called: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
     return float(np.mean(first == second)) if first.size else None
 
 
+def commonest_accuracy(truth: npt.ArrayLike) -> float | None:
+    """What calling every cell the commonest true phase scores: the floor of `phase_accuracy`.
+
+    >>> commonest_accuracy(["G1", "G1", "G1", "S"])
+    0.75
+    """
+    phases = np.asarray(truth, dtype=object)
+    return float(pd.Series(phases).value_counts(normalize=True).iloc[0]) if phases.size else None
+
+
 def fraction_error(
     called: pd.DataFrame, truth: pd.DataFrame, by: list[str], phase: str = "phase"
 ) -> tuple[float | None, pd.DataFrame]:

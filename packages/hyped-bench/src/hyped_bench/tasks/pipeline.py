@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from hyped_bench.metrics.phases import fraction_error, phase_accuracy
+from hyped_bench.metrics.phases import commonest_accuracy, fraction_error, phase_accuracy
 from hyped_bench.readers import existing, read_json, read_obs, read_table, require_columns
 from hyped_bench.tasks.base import Scores, Task, TaskParams, check_sources, summarise, summary_keys
 from hyped_core.design.phases import PHASE_SYSTEMS, coarse_phase
@@ -17,7 +17,8 @@ from hyped_core.errors import InvalidDataError
 from hyped_core.params import Params
 
 STITCH_KEYS = ("residual_px", "seam_error", "seam_error_before", "position_error_px", "stage_error_px")
-PHASE_KEYS = ("phase_accuracy", "coarse_accuracy", "fraction_error")
+PHASE_KEYS = ("phase_accuracy", "coarse_accuracy", "fraction_error", "commonest_accuracy")
+"""``commonest_accuracy`` is what saying the commonest true phase of every one scores: the floor."""
 
 
 class PipelineTask(Task):
@@ -206,6 +207,7 @@ class PhasesImagingTask(PipelineTask):
                         coarse_phase(called, "fucci"), coarse_phase(true, "fucci")
                     ),
                     "fraction_error": error,
+                    "commonest_accuracy": commonest_accuracy(true),
                     "matched": len(true) / len(truth),
                     "n_nuclei": len(true),
                 }
@@ -277,6 +279,8 @@ class PhasesRnaSource(Params):
     """Table with ``barcode, pool, phase``; cells of more than one phase (multiplets) are left out."""
     kind: str = "singlet"
     """Keep true cells of this kind (column ``kind`` of the truth, where there is one)."""
+    pools: tuple[str, ...] | None = None
+    """Keep cells of these pools. Pools sorted by phase say nothing: their phase is read off the hashtag."""
     primary: bool = True
 
 
@@ -319,6 +323,8 @@ class PhasesRnaTask(PipelineTask):
             require_columns(truth, ["barcode", "pool", "phase"], source.truth)
             if "kind" in truth:
                 truth = truth[truth["kind"].astype(str) == source.kind]
+            if source.pools is not None:
+                truth = truth[truth["pool"].astype(str).isin(source.pools)]
             truth = truth[truth["phase"].astype(str).isin(PHASE_SYSTEMS["rna"].phases)]
             truth = truth.set_index(truth["pool"].astype(str) + "_" + truth["barcode"].astype(str))
             common = cells.index[cells.index.isin(truth.index)]
@@ -338,6 +344,7 @@ class PhasesRnaTask(PipelineTask):
                     "phase_accuracy": phase_accuracy(called, true),
                     "coarse_accuracy": phase_accuracy(coarse_phase(called, "rna"), coarse_phase(true, "rna")),
                     "fraction_error": error,
+                    "commonest_accuracy": commonest_accuracy(true),
                     "n_cells": len(common),
                 }
             )

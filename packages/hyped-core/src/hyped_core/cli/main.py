@@ -37,6 +37,10 @@ GROUPS = {
 }
 
 
+PACKAGES = {"imaging": "hyped-imaging", "seq": "hyped-seq", "bench": "hyped-bench", "demo": "hyped-bench"}
+"""Which package of the family brings a group, for who has not installed it."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands are known by name and help and imported only when they are called."""
 
@@ -75,6 +79,8 @@ class LazyGroup(click.Group):
         if name and not name.startswith("-") and name not in self.list_commands(ctx):
             close = difflib.get_close_matches(name, self.list_commands(ctx), n=3)
             hint = f"Did you mean {' or '.join(close)}?" if close else f"Try '{ctx.command_path} --help'."
+            if self._depth == 0 and name in PACKAGES:
+                hint = f"It comes with {PACKAGES[name]}, which is not installed here."
             ctx.fail(f"No such command {name!r}. {hint}")
         return super().resolve_command(ctx, args)
 

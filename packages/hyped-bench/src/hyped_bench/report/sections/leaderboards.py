@@ -9,7 +9,8 @@ from hyped_bench.report.scoreboard import Metric, best_control, counts, groups, 
 
 ROLE_COLOURS = {"model": PALETTE[0], "pipeline": PALETTE[0], "control": GREY, "reference": PALETTE[1]}
 ROLES = {
-    "reference": "sees the truth and stands for what can be reached at all",
+    "reference": "sees the truth: oracle and duplicate stand for what can be reached, shuffled and wrong for what "
+    "similarity alone earns",
     "pipeline": "what the pipeline itself wrote",
     "unknown": "scored without keeping a record",
 }
