@@ -37,9 +37,9 @@ def packages() -> HealthResult:
         return HealthResult("broken", "; ".join(unmet), f"pip install --upgrade {' '.join(PACKAGES)}")
     absent = [name for name in PACKAGES if not any(item.startswith(f"{name} ") for item in installed)]
     if absent:
-        return HealthResult(
-            "missing", f"{', '.join(installed)}; not {', '.join(absent)}", f"pip install {' '.join(absent)}"
-        )
+        folders = " ".join(f"./packages/{name}" for name in absent)
+        found = f"{', '.join(installed)}; not {', '.join(absent)}"
+        return HealthResult("missing", found, f"where you want them, from a checkout: pip install {folders}")
     return HealthResult("ok", ", ".join(installed))
 
 

@@ -31,7 +31,9 @@ def read_h5ad(path: str | Path) -> AnnData:
         return anndata.read_h5ad(path)
     except Exception as error:  # anndata and h5py raise many kinds, some of them private
         raise CorruptFileError(
-            f"is not a readable h5ad file: {error}", where=path, mend="write the file again"
+            f"is not a readable h5ad file: {error}",
+            where=path,
+            mend="write the file again; `hyped seq ingest NAME=FILE` makes one of a table of counts (CSV, MEX, 10x h5)",
         ) from error
 
 
