@@ -12,4 +12,5 @@ if [ "$dataset" != mini ]; then
     hyped data use "$dataset"
 fi
 hyped plugins lock
+python scripts/mend_after_kill.py
 dvc repro "report@$dataset"
