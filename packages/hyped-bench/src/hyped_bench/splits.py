@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,6 @@ from pydantic import Field
 
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError
-from hyped_core.io.atomic import write_json
 from hyped_core.params import Params
 
 Kind = Literal["unseen_combination", "unseen_perturbation", "leave_one_out", "listed"]
@@ -110,10 +108,3 @@ def split_record(folds: Sequence[Fold], params: SplitParams) -> dict[str, Any]:
         "folds": body,
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
-
-
-def write_split(path: str | Path, folds: Sequence[Fold], params: SplitParams) -> str:
-    """Save the split as JSON and return its hash."""
-    record = split_record(folds, params)
-    write_json(path, record)
-    return str(record["sha256"])

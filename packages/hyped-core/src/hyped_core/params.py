@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict
 from pydantic import ValidationError as PydanticError
 
-from hyped_core.errors import MissingFileError, ParamsError, Problem, ValidationError
+from hyped_core.errors import MissingFileError, ParamsError, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -124,4 +124,4 @@ def load_params(reference: str | None, model: type[M], /, **overrides: Any) -> M
     return build(model, values, where=reference)
 
 
-__all__ = ["Params", "ValidationError", "build", "load_params", "problems_of", "read_section", "read_yaml"]
+__all__ = ["Params", "build", "load_params", "problems_of", "read_section", "read_yaml"]

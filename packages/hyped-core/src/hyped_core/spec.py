@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -315,6 +314,3 @@ class HealthResult:
     state: Literal["ok", "missing", "broken"]
     detail: str
     mend: str = ""
-
-
-Hook = Callable[[], Any]

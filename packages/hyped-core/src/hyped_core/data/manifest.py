@@ -139,11 +139,6 @@ class Manifest(Params):
             seen.add(file.path.lower())
         return value
 
-    @property
-    def known_bytes(self) -> int:
-        """Sum of the sizes that are known."""
-        return sum(file.bytes or 0 for file in self.files)
-
     def licences(self) -> dict[str, int]:
         """Licence -> number of files under it."""
         counts: dict[str, int] = {}
