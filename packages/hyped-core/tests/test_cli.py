@@ -232,6 +232,7 @@ def test_interrupting_leaves_nothing_half_written(tmp_path, sent):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert running.stdout.readline() == "ready\n"
     assert len(list((tmp_path / "work").iterdir())) == 1
