@@ -5,7 +5,7 @@ dataset=${DATASET:-mini}
 if [ "$dataset" != mini ]; then
     if [ "$dataset" = public ] && [ -n "${HYPED_PUBLIC_DATA:-}" ]; then
         hyped data fetch public --from "$HYPED_PUBLIC_DATA"
-    elif [ ! -d "data/$dataset/raw" ]; then
+    elif ! grep -q '^simulate-' "data/$dataset/pipeline.yaml" 2>/dev/null && [ ! -d "data/$dataset/raw" ]; then
         echo "data/$dataset/raw is not there. Get it with: hyped data fetch $dataset [--from FOLDER]" >&2
         exit 3
     fi

@@ -15,7 +15,7 @@ NAMES = sorted(file.name.removesuffix(".yaml") for file in SHIPPED.iterdir() if 
 
 
 def test_every_dataset_has_both():
-    assert {"public", "hyped", "norman", "gene2go", "geneformer", "mini"} <= set(NAMES)
+    assert {"public", "hyped", "norman", "gene2go", "geneformer", "mini", "hard"} <= set(NAMES)
     assert sorted(path.parent.name for path in ROOT.glob("data/*/manifest.yaml")) == NAMES
 
 

@@ -93,7 +93,7 @@ def test_containers_of_the_pipeline_are_valid_and_metrics_can_be_shown(root: Pat
         run(["hyped", "data", "validate", "--deep", str(container)], root, env=env)
     shown = json.loads(run(["dvc", "metrics", "show", "--json"], root, env=env).stdout)
     files = shown[""]["data"]
-    assert files["metrics/mini/segment/nuclei.json"]["data"]["f1_iou50"] > 0.9
+    assert files["metrics/mini/segment/fast.json"]["data"]["f1_iou50"] > 0.9
     assert all("error" not in item for item in files.values())
     plots = run(["dvc", "plots", "show", "--out", str(tmp_path)], root, env=env)
     assert "index.html" in plots.stdout

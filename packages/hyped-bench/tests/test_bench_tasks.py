@@ -304,6 +304,9 @@ def test_stitch_and_phases_score_the_pipelines_own_output(tmp_path, demo_folder,
     metrics = run_model(prepare("phases_imaging", section), "pipeline", host=bench_host).metrics
     assert metrics["phase_accuracy"] == pytest.approx(0.75, abs=0.01) and metrics["matched"] > 0.98
     assert 0 < metrics["fraction_error"] < 0.25
+    assert metrics["phase_accuracy_all"] == pytest.approx(0.75, abs=0.01) and 0 < metrics["away"] <= 1
+    assert metrics["precision_dark"] < 0.5 and metrics["precision_G1"] == pytest.approx(1.0, abs=0.01)
+    assert metrics["cycle_position_error"] is None, "the truth of the demo has no positions"
 
 
 def test_rna_phases(tmp_path, demo_folder, bench_host):

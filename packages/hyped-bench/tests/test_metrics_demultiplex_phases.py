@@ -72,3 +72,43 @@ def test_the_floor_of_phase_accuracy_is_the_commonest_phase():
     truth = np.array(["G1"] * 6 + ["S"] * 3 + ["G2M"])
     assert commonest_accuracy(truth) == phase_accuracy(["G1"] * 10, truth) == 0.6
     assert commonest_accuracy([]) is None
+
+
+def test_frames_beside_a_change_of_phase_are_left_out_mothers_and_daughters_too():
+    hours = [0.0, 1 / 3, 2 / 3, 1.0, 4 / 3, 5 / 3]
+    mother = pd.DataFrame({"track_id": 1, "parent_id": 0, "time_h": hours, "phase": ["S"] * 3 + ["M"] * 3})
+    daughter = pd.DataFrame(
+        {"track_id": 2, "parent_id": 1, "time_h": [h + 2 for h in hours], "phase": ["dark"] * 6}
+    )
+    other = pd.DataFrame({"track_id": 2, "parent_id": 0, "time_h": hours, "phase": ["G1"] * 6})
+    table = pd.concat([mother.assign(scene="A"), daughter.assign(scene="A"), other.assign(scene="B")])
+    away = phases.away_from_transitions(table.sample(frac=1, random_state=0), 0.5)
+    kept = table.sample(frac=1, random_state=0)[away].sort_values(["scene", "track_id", "time_h"])
+    assert kept.query("scene == 'A' and track_id == 1")["time_h"].round(2).tolist() == [0.0, 0.33, 1.33]
+    assert kept.query("scene == 'A' and track_id == 2")["time_h"].round(2).tolist()[0] == 2.33
+    assert len(kept.query("scene == 'B'")) == 6, "the same track number in another scene is another track"
+    assert phases.away_from_transitions(table, 0.0).all()
+    assert len(phases.away_from_transitions(table.iloc[:0], 0.5)) == 0
+
+
+@given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_recall_and_precision_of_a_phase_are_scikit_learns(pairs):
+    called, true = (list(part) for part in zip(*pairs, strict=True))
+    recall, precision = phases.recall_precision(called, true, "T1")
+    for value, score in ((recall, recall_score), (precision, precision_score)):
+        if value is not None:
+            assert value == pytest.approx(score(np.array(true) == "T1", np.array(called) == "T1"))
+    assert (recall is None) == ("T1" not in true) and (precision is None) == ("T1" not in called)
+
+
+def test_positions_are_compared_round_the_cycle_and_unknown_ones_are_no_gain():
+    truth = np.array([0.02, 0.98, 0.5])
+    assert phases.circular_error([0.98, 0.02, 0.5], truth) == pytest.approx(0.08 / 3)
+    assert phases.circular_error((truth + 0.5) % 1, truth) == pytest.approx(0.5)
+    guess = phases.best_constant(truth)
+    floor = phases.circular_error(np.full(3, guess), truth)
+    assert floor == min(phases.circular_error(np.full(3, g), truth) for g in np.arange(200) / 200)
+    assert phases.circular_error(np.full(3, np.nan), truth, guess) == floor
+    with pytest.raises(InvalidDataError, match="3 cells"):
+        phases.circular_error([0.1], truth)

@@ -248,3 +248,33 @@ def test_outlines_are_painted_on_the_rim_in_the_colour_of_the_phase() -> None:
     assert painted[5:10, 5].all() and painted[5, 5:10].all()
     assert not painted[6:9, 6:9].any() and not painted[mask == 0].any()
     assert pixels[5, 5, 1] > pixels[5, 5, 0]  # green, not red
+
+
+def test_bands_span_the_mean_and_narrow_with_more_lineages():
+    from hyped_bench.report.phase_data import fraction_bands, fractions_over_time
+
+    def nuclei(n, per_lineage):
+        rng = np.random.default_rng(0)
+        cells = np.arange(n * per_lineage)
+        phase = np.where(rng.random(n) < 0.4, "G1", "S_G2M")[cells // per_lineage]
+        columns = {"track_id": cells + 1, "parent_id": np.where(cells % per_lineage, cells, 0), "phase": phase}
+        parts = [
+            pd.DataFrame(columns).assign(time_h=20 + f / 3, frame=f, scene=s, replicate=k, condition="control")
+            for f in range(6)
+            for k, s in enumerate(("A", "B"), 1)
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    table = nuclei(40, 2)
+    bands = fraction_bands(table, "fucci")
+    over = fractions_over_time(table, "fucci").groupby(["condition", "time_h", "phase"])["fraction"].mean()
+    assert np.allclose(bands.set_index(["condition", "time_h", "phase"])["fraction"].sub(over), 0)
+    assert ((bands["lo"] <= bands["fraction"]) & (bands["fraction"] <= bands["hi"])).all()
+    assert (bands["n_lineages"] == 80).all(), "40 lineages a replicate, each counted once in all frames of an hour"
+
+    def width(found):
+        own = found[found["phase"] == "G1"]
+        return float((own["hi"] - own["lo"]).mean())
+
+    assert width(bands) == pytest.approx(2 * 1.96 * (0.24 / 80) ** 0.5, rel=0.2)
+    assert width(fraction_bands(nuclei(400, 2), "fucci")) < 0.45 * width(bands)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
 from hyped_core import errors
@@ -23,6 +25,7 @@ CODES = {
     "MissingDependencyError": 5,
     "MissingHardwareError": 5,
     "NetworkError": 5,
+    "StorageError": 5,
     "RegressionError": 6,
 }
 
@@ -63,3 +66,25 @@ def test_validation_error_lists_every_problem():
     assert "rna/obs: no column 'phase'" in text
     assert error.problems == tuple(problems)
     assert "1 problem\n" in str(ValidationError("t", problems[:1]))
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_errors_cross_processes_with_every_field(name):
+    error = all_errors()[name]
+    problems = [Problem("movies/S0", "is missing", "stitch it")]
+    made = error("title", problems, where="a") if error is ValidationError else error("said", where="a", mend="do")
+    back = pickle.loads(pickle.dumps(made))
+    assert type(back) is error and str(back) == str(made) and back.__dict__ == made.__dict__
+
+
+def test_a_child_with_its_own_constructor_crosses_too():
+    made = OneArgument(7)
+    made.add_note("seen at frame 3")
+    back = pickle.loads(pickle.dumps(made))
+    assert (back.frame, str(back), back.__notes__) == (7, str(made), ["seen at frame 3"])
+
+
+class OneArgument(HypedError):
+    def __init__(self, frame):
+        self.frame = frame
+        super().__init__(f"frame {frame}", where="S0", mend="again")

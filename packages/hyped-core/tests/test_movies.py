@@ -283,6 +283,16 @@ def test_a_stack_in_z_is_refused(tmp_path: Path):
         Movie.open(tmp_path / "z.zarr")
 
 
+def test_pixels_of_the_other_byte_order_and_of_no_number(tmp_path: Path):
+    values = pixels((1, 1, 5, 6), ">u2")
+    path = write_movie(tmp_path / "S.zarr", values, channels="a", pixel_size_um=1, time_h=[0])
+    assert np.array_equal(Movie.open(path).frame(0), values[0])
+    assert np.array_equal(zarr.open_group(str(path), mode="r")["0"][0], values[0])
+    for dtype in ("bool", "complex64", "U3"):
+        with pytest.raises(InvalidDataError, match="integers or floats"):
+            writer(tmp_path / "B.zarr", dtype=dtype, data_range=(0, 1))
+
+
 def test_labels_round_trip(tmp_path: Path):
     values = pixels((4, 30, 40), "int32")
     path = tmp_path / "S0.zarr"

@@ -26,7 +26,7 @@ from hyped_core.errors import (
     UnsupportedDataError,
     UsageError,
 )
-from hyped_imaging.movies.hdf5 import export_frames
+from hyped_imaging.movies.release import export_frames
 from hyped_imaging.movies.importing import import_movie, open_source
 from hyped_imaging.movies.params import ExportParams, ImportParams
 
@@ -314,7 +314,7 @@ def test_commands(movie: Movie, tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert Movie.open(back).data_range == (0.0, 16383.0)
     assert run(["imaging", "export", str(movie.path), str(tmp_path / "again"), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["files"] == sorted(path.name for path in (tmp_path / "again").iterdir())
+    assert record["files"] == sorted(path.name for path in (tmp_path / "again").glob("*.h5"))
     assert record["data_range"] == [0, 16383] and record["channels"] == ["Cy5", "mKate"]
     assert (record["n_frames"], record["time_first_h"], record["time_last_h"]) == (3, 20.0, 23.0)
     (tmp_path / "x.nd2").write_bytes(b"")

@@ -10,8 +10,8 @@ from hyped_core.contracts import ImageMeta, Segmenter
 from hyped_core.design import default_design
 from hyped_core.errors import DesignError, InvalidDataError
 from hyped_imaging.segment.background import background_map
+from hyped_imaging.segment.fast import FastConfig, FastSegmenter
 from hyped_imaging.segment.measure import SHAPE_COLUMNS, measure
-from hyped_imaging.segment.nuclei import NucleiConfig, NucleiSegmenter
 from hyped_imaging.segment.paper import PaperConfig, PaperSegmenter, clip_and_scale
 from hyped_imaging.segment.regions import merge_shallow
 
@@ -54,9 +54,9 @@ APART = [
 META = ImageMeta(channels=("Cy5",), pixel_size_um=1.0)
 
 
-def test_nuclei_finds_bright_and_dim_ones_on_an_uneven_background():
+def test_fast_finds_bright_and_dim_ones_on_an_uneven_background():
     plane, truth = draw(APART)
-    labels = NucleiSegmenter().segment(plane[None], META, context=CONTEXT)
+    labels = FastSegmenter().segment(plane[None], META, context=CONTEXT)
     assert labels.dtype == np.int32 and labels.shape == plane.shape
     assert f1(truth, labels) == 1.0
     areas = np.bincount(labels.ravel())[1:]
@@ -64,43 +64,43 @@ def test_nuclei_finds_bright_and_dim_ones_on_an_uneven_background():
     assert abs(areas.sum() / wanted.sum() - 1) < 0.15
 
 
-def test_nuclei_keeps_the_dim_one_beside_a_bright_one():
+def test_fast_keeps_the_dim_one_beside_a_bright_one():
     plane, truth = draw([(50, 50, 9, 9, 1500), (50, 71, 9, 9, 250)])
-    labels = NucleiSegmenter().segment(plane[None], META, context=CONTEXT)
+    labels = FastSegmenter().segment(plane[None], META, context=CONTEXT)
     assert f1(truth, labels) == 1.0
 
 
-@pytest.mark.parametrize("model", ["nuclei", "paper"])
+@pytest.mark.parametrize("model", ["fast", "paper"])
 def test_watershed_splits_touching_discs(model):
     plane, truth = draw([(60, 60, 10, 10, 800), (60, 78, 10, 10, 800), (66, 95, 10, 10, 800)])
-    segmenter = NucleiSegmenter() if model == "nuclei" else PaperSegmenter(PaperConfig(channels=("Cy5",)))
+    segmenter = FastSegmenter() if model == "fast" else PaperSegmenter(PaperConfig(channels=("Cy5",)))
     labels = segmenter.segment(plane[None], META, context=CONTEXT)
     assert len(np.unique(labels)) == 4
     assert f1(truth, labels) == 1.0
 
 
-def test_nuclei_does_not_split_one_long_nucleus():
+def test_fast_does_not_split_one_long_nucleus():
     plane, truth = draw([(60, 80, 8, 16, 800)])
-    labels = NucleiSegmenter().segment(plane[None], META, context=CONTEXT)
+    labels = FastSegmenter().segment(plane[None], META, context=CONTEXT)
     assert labels.max() == 1
     assert f1(truth, labels, at=0.7) == 1.0
 
 
-def test_nuclei_sizes_follow_the_pixel_size():
+def test_fast_sizes_follow_the_pixel_size():
     plane, truth = draw([(60, 60, 20, 20, 800), (60, 130, 20, 20, 600)], shape=(140, 200))
     meta = ImageMeta(channels=("Cy5",), pixel_size_um=0.45)
-    assert f1(truth, NucleiSegmenter().segment(plane[None], meta, context=CONTEXT)) == 1.0
+    assert f1(truth, FastSegmenter().segment(plane[None], meta, context=CONTEXT)) == 1.0
 
 
 @pytest.mark.parametrize("scale", [0.5, 3.0])
-def test_nuclei_does_not_depend_on_the_camera_gain(scale):
+def test_fast_does_not_depend_on_the_camera_gain(scale):
     plane, _ = draw(APART)
-    plain = NucleiSegmenter().segment(plane[None].astype(np.float32), META, context=CONTEXT)
-    scaled = NucleiSegmenter().segment(plane[None].astype(np.float32) * scale + 50, META, context=CONTEXT)
+    plain = FastSegmenter().segment(plane[None].astype(np.float32), META, context=CONTEXT)
+    scaled = FastSegmenter().segment(plane[None].astype(np.float32) * scale + 50, META, context=CONTEXT)
     assert f1(plain, scaled) == 1.0
 
 
-@pytest.mark.parametrize("segmenter", [NucleiSegmenter(), PaperSegmenter(PaperConfig(channels=("Cy5",)))])
+@pytest.mark.parametrize("segmenter", [FastSegmenter(), PaperSegmenter(PaperConfig(channels=("Cy5",)))])
 def test_constant_black_saturated_and_tiny_frames_have_no_nuclei(segmenter):
     assert isinstance(segmenter, Segmenter)
     for value, dtype in [(0, np.uint16), (65535, np.uint16), (7.5, np.float32)]:
@@ -110,10 +110,10 @@ def test_constant_black_saturated_and_tiny_frames_have_no_nuclei(segmenter):
 
 def test_pure_noise_is_not_full_of_nuclei():
     plane, _ = draw([], noise=30.0)
-    assert NucleiSegmenter().segment(plane[None], META, context=CONTEXT).max() == 0
+    assert FastSegmenter().segment(plane[None], META, context=CONTEXT).max() == 0
 
 
-@pytest.mark.parametrize("segmenter", [NucleiSegmenter(), PaperSegmenter()])
+@pytest.mark.parametrize("segmenter", [FastSegmenter(), PaperSegmenter()])
 def test_a_missing_channel_names_the_ones_there(segmenter):
     plane, _ = draw(APART)
     with pytest.raises(DesignError, match="red, green"):
@@ -124,19 +124,19 @@ def test_nan_and_wrong_shapes_are_refused():
     plane = np.full((1, 32, 32), 5.0)
     plane[0, 3, 3] = np.nan
     with pytest.raises(InvalidDataError, match="NaN"):
-        NucleiSegmenter().segment(plane, META, context=CONTEXT)
+        FastSegmenter().segment(plane, META, context=CONTEXT)
     with pytest.raises(InvalidDataError, match="expected \\(c, y, x\\)"):
-        NucleiSegmenter().segment(plane[0], META, context=CONTEXT)
+        FastSegmenter().segment(plane[0], META, context=CONTEXT)
     with pytest.raises(InvalidDataError, match="names 1"):
-        NucleiSegmenter().segment(np.zeros((2, 8, 8)), META, context=CONTEXT)
+        FastSegmenter().segment(np.zeros((2, 8, 8)), META, context=CONTEXT)
 
 
 def test_input_is_not_modified_and_the_answer_is_repeatable():
     plane, _ = draw(APART)
     before = plane.copy()
-    first = NucleiSegmenter().segment(plane[None], META, context=CONTEXT)
+    first = FastSegmenter().segment(plane[None], META, context=CONTEXT)
     assert np.array_equal(plane, before)
-    assert np.array_equal(first, NucleiSegmenter().segment(plane[None], META, context=CONTEXT))
+    assert np.array_equal(first, FastSegmenter().segment(plane[None], META, context=CONTEXT))
 
 
 def test_paper_stack_loses_what_is_dark_in_both_reporters():
@@ -176,9 +176,9 @@ def test_config_takes_channels_from_the_design_unless_named():
     design = default_design()
     assert tuple(PaperConfig.for_design({}, design)["channels"]) == ("mKate", "TagGFP")
     assert PaperConfig.for_design({"channels": ["Cy5"]}, design)["channels"] == ["Cy5"]
-    assert tuple(NucleiConfig.for_design({}, design)["channels"]) == ("Cy5",)
+    assert tuple(FastConfig.for_design({}, design)["channels"]) == ("Cy5",)
     reporters = design.model_copy(update={"channels": design.channels[1:]})
-    assert NucleiConfig.for_design({}, reporters)["channels"] == ["mKate", "TagGFP"]
+    assert FastConfig.for_design({}, reporters)["channels"] == ["mKate", "TagGFP"]
 
 
 def test_merge_shallow_joins_across_a_shallow_pass_only():

@@ -251,7 +251,7 @@ def test_assignment_is_the_cheapest(problem):
     n, (m, pairs) = problem
     rows, columns = (np.array([k[i] for k in pairs], np.int64) for i in (0, 1))
     costs = np.array(list(pairs.values()), np.float64)
-    r, c = assign(rows, columns, costs, 1.0, (n, m))
+    r, c = assign(rows, columns, costs, 0.3, 0.7, (n, m))
     assert len(set(r)) == len(r) and len(set(c)) == len(c)
     got = sum(pairs[i, j] - 1.0 for i, j in zip(r.tolist(), c.tolist(), strict=True))
 

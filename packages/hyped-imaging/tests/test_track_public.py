@@ -72,7 +72,10 @@ def test_btrack_links_its_own_ground_truth():
     from hyped_core.errors import MissingDependencyError
     from hyped_imaging.track.btrack import BtrackConfig, BtrackTracker
 
-    tracker = BtrackTracker(BtrackConfig(unit_um=1.0, max_search_um=50, dist_thresh_um=60))
+    config = BtrackConfig(
+        unit_um=1.0, max_search_um=50, dist_thresh_um=60, measurement_noise=5, prob_not_assign=0.1
+    )
+    tracker = BtrackTracker(config)
     try:
         result = tracker.track(detections("test_data.csv"), context=CONTEXT)
     except MissingDependencyError as error:

@@ -147,7 +147,10 @@ def hyped_tasks() -> Iterable[TaskSpec]:
         "phases_imaging",
         f"{tasks}.pipeline:PhasesImagingTask",
         "Phases from reporters",
-        ("phase_accuracy", "commonest_accuracy", "fraction_error"),
+        (
+            "phase_accuracy", "commonest_accuracy", "fraction_error", "cycle_position_error",
+            "cycle_position_constant_error",
+        ),
     )
     yield TaskSpec(
         "phases_rna",
@@ -190,6 +193,8 @@ def hyped_metrics() -> Iterable[MetricSpec]:
         yield _metric("phase_accuracy", task, "phases", "phase_accuracy", "higher", 1.0)
         yield _metric("commonest_accuracy", task, "phases", "commonest_accuracy", "none", None)
         yield _metric("fraction_error", task, "phases", "fraction_error", "lower", 0.0)
+    yield _metric("cycle_position_error", "phases_imaging", "phases", "circular_error", "lower", 0.0)
+    yield _metric("cycle_position_constant_error", "phases_imaging", "phases", "circular_error", "none", None)
     for name in ("residual_px", "seam_error"):
         yield MetricSpec(name, "stitch", "hyped_bench.tasks.pipeline:StitchTask", better="lower", perfect=0.0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 
 class HypedError(Exception):
@@ -27,11 +28,22 @@ class HypedError(Exception):
         self.mend = mend
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross processes with every field, whatever a child's constructor takes."""
+        return _unpickled, (type(self), self.args, dict(self.__dict__))
+
     def __str__(self) -> str:
         lines = [self.message if self.where is None else f"{self.where}: {self.message}"]
         if self.mend:
             lines.append(f"  to mend: {self.mend}")
         return "\n".join(lines)
+
+
+def _unpickled(kind: type[HypedError], args: tuple[Any, ...], fields: dict[str, Any]) -> HypedError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
 
 
 class UsageError(HypedError):
@@ -119,6 +131,12 @@ class MissingDependencyError(HypedError):
 
 class MissingHardwareError(HypedError):
     """The machine lacks what was asked for (a GPU, memory, disk)."""
+
+    exit_code = 5
+
+
+class StorageError(HypedError):
+    """A file cannot be written: the disk is full or failing, or the folder may not be written to."""
 
     exit_code = 5
 

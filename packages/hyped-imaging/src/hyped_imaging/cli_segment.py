@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-DEFAULT_MODEL = "nuclei"
+from hyped_imaging.parallel import Workers, worker_options
+
+DEFAULT_MODEL = "fast"
 
 
 @click.command()
@@ -27,6 +29,10 @@ DEFAULT_MODEL = "nuclei"
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of models that draw random numbers."
 )
+@click.option(
+    "--skip-damaged", is_flag=True, help="Record frames that cannot be read as missing, instead of ending there."
+)
+@worker_options
 @click.option("--dry-run", is_flag=True, help="Segment one frame, estimate time and disk, write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def segment(
@@ -39,13 +45,16 @@ def segment(
     scene: str | None,
     frames: str | None,
     seed: int,
+    skip_damaged: bool,
+    workers: Workers,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Find and measure the nuclei of MOVIE (OME-NGFF), frame by frame.
 
     LABELS is written as OME-NGFF labels (t, y, x), NUCLEI as a parquet table with a row a nucleus: place in
-    pixels and micrometres, area, shape, and background-corrected intensity in every channel.
+    pixels and micrometres, area, shape, and background-corrected intensity in every channel. Frames are kept
+    as they are done: after an interruption the same command goes on where it was.
     """
     import json
 
@@ -61,10 +70,10 @@ def segment(
     carried = str(source.attrs.get("scene", ""))
     name = scene or (carried if carried in {item.name for item in plan.scenes} else source.name)
     chosen = parse_frames(frames, source.n_frames)
-    segmenter, spec, values = make_model("segment", step, plan)
     context = RunContext(seed=seed, progress=default_progress())
     if dry_run:
-        record = estimate(source, segmenter, plan, name, chosen, context)
+        segmenter, _, _ = make_model("segment", step, plan)
+        record = estimate(source, segmenter, plan, name, chosen, context, workers.processes)
         said = f"{name}: {record['frames']} frames, {record['seconds']} s and {record['megabytes']} MB"
         click.echo(json.dumps(record) if as_json else said)
         return
@@ -73,15 +82,26 @@ def segment(
         source,
         labels,
         nuclei,
-        segmenter,
+        step,
         design=plan,
         scene=name,
         context=context,
         frames=chosen,
-        attrs={"model": spec.name, "config": json.loads(json.dumps(values))},
+        workers=workers,
+        skip_damaged=skip_damaged,
     )
     if as_json:
         click.echo(
-            json.dumps({"scene": name, "model": spec.name, "frames": done.frames, "nuclei": done.nuclei})
+            json.dumps(
+                {
+                    "scene": name,
+                    "model": step.model,
+                    "frames": done.frames,
+                    "frames_missing": done.missing,
+                    "nuclei": done.nuclei,
+                }
+            )
         )
-    click.echo(f"{name}: {done.nuclei} nuclei in {done.frames} frames by {spec.name}", err=True)
+    said = f"{name}: {done.nuclei} nuclei in {done.frames} frames by {step.model}"
+    said += f", {done.kept} of them done before" if done.kept else ""
+    click.echo(said + (f", {done.missing} frames missing" if done.missing else ""), err=True)

@@ -1,4 +1,4 @@
-"""``hyped imaging stitch``, ``import-movie`` and ``export``: movies in and out."""
+"""``hyped imaging stitch``: tiles of a CZI to a movie."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import click
+
+from hyped_imaging.parallel import Workers, worker_options
 
 
 @click.command("stitch", short_help="Tiles of a CZI's scene into one movie.")
@@ -26,6 +28,7 @@ import click
     show_default=True,
     help="Library that decodes the CZI; auto: aicspylibczi where it is installed.",
 )
+@worker_options
 @click.option("--dry-run", is_flag=True, help="Print what it would make and cost as JSON; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def stitch(
@@ -36,13 +39,15 @@ def stitch(
     reference: str | None,
     design: Path | None,
     reader: str,
+    workers: Workers,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Stitch one scene of the file CZI into the movie OUT_MOVIE (OME-NGFF, axes t, c, y, x).
 
     Tile positions come from the stage, refined by correlation of the overlaps; uneven illumination is
-    corrected; every frame keeps its time of acquisition in hours since release.
+    corrected; every frame keeps its time of acquisition in hours since release. The same command goes on
+    where a run was ended. Frames that cannot be read are recorded and left out.
 
     \b
     Example: hyped imaging stitch experiment.czi S0.zarr --scene S0 --qc S0.json --params params.yaml#stitch
@@ -55,165 +60,23 @@ def stitch(
 
     settings = load_params(reference, StitchParams)
     experiment = read_design(design)
-    with open_czi(czi, reader=reader) as file:
+    with open_czi(czi, reader=reader, select=settings.select) as file:
         plan = plan_scene(file, scene, settings, experiment, strict=design is not None)
         if dry_run:
             click.echo(
-                json.dumps({"out": str(out_movie), "reader": file.reader, **plan.estimate()}, indent=2)
+                json.dumps({"out": str(out_movie), "reader": file.reader, **plan.estimate(workers.processes)}, indent=2)
             )
             return
-        record = stitch_scene(file, plan, out_movie, settings, qc=qc, progress=default_progress())
+        record = stitch_scene(
+            file, plan, out_movie, settings, workers=workers, qc=qc, progress=default_progress()
+        )
     if as_json:
         click.echo(json.dumps(record, indent=2, sort_keys=True))
     else:
         click.echo(
             f"{record['scene']}: {record['n_frames']} frames of {record['n_tiles']} tiles, seam error "
             f"{record['seam_error_before']:.4f} -> {record['seam_error']:.4f}, "
-            f"residual {record['residual_px']:.2f} px",
+            f"residual {record['residual_px']:.2f} px, drift {record['drift']['max_px']:.1f} px"
+            + (f", {len(record['missing_frames'])} frames lost" if record["missing_frames"] else ""),
             err=True,
         )
-
-
-@click.command("import-movie", short_help="TIFF, HDF5 frames or OME-NGFF into a movie.")
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.argument("out_movie", type=click.Path(path_type=Path))
-@click.option("--channels", help="Names of the channels, comma-separated, in the order of the files.")
-@click.option("--pixel-size-um", type=float, help="Edge of a pixel, where the files do not say.")
-@click.option("--interval-min", type=float, help="Minutes between frames, where the files do not say.")
-@click.option("--start-h", type=float, help="Hours since release at the first frame (default: the design's).")
-@click.option("--params", "reference", help="FILE.yaml#section with the parameters of the import.")
-@click.option(
-    "--design", type=click.Path(path_type=Path), help="The experiment's design (YAML); HYPED's own if absent."
-)
-@click.option("--dry-run", is_flag=True, help="Print what the files hold as JSON; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-def import_movie_command(
-    sources: tuple[Path, ...],
-    out_movie: Path,
-    channels: str | None,
-    pixel_size_um: float | None,
-    interval_min: float | None,
-    start_h: float | None,
-    reference: str | None,
-    design: Path | None,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    """Import the movie in SOURCES into OUT_MOVIE (OME-NGFF, axes t, c, y, x).
-
-    SOURCES: a TIFF (several are channels), a folder of TIFFs or HDF5 files (each a frame), or an OME-NGFF
-    movie.
-
-    \b
-    Example: hyped imaging import-movie red.tif green.tif S0.zarr --channels mKate,TagGFP
-    """
-    from hyped_core.context import default_progress
-    from hyped_core.design import read_design
-    from hyped_core.params import load_params
-    from hyped_imaging.movies.importing import import_movie, open_source, settle_channels, settle_times
-    from hyped_imaging.movies.params import ImportParams
-
-    names = [name.strip() for name in channels.split(",")] if channels else None
-    params = load_params(
-        reference,
-        ImportParams,
-        channels=names,
-        pixel_size_um=pixel_size_um,
-        interval_min=interval_min,
-        start_h=start_h,
-    )
-    experiment = read_design(design)
-    if dry_run:
-        source = open_source(sources, params)
-        times, time_source = settle_times(source, params, experiment)
-        size = source.dtype.itemsize
-        for n in source.shape:
-            size *= n
-        click.echo(
-            json.dumps(
-                {
-                    "out": str(out_movie),
-                    "shape": list(source.shape),
-                    "dtype": str(source.dtype),
-                    "channels": list(settle_channels(source, params, experiment)),
-                    "pixel_size_um": params.pixel_size_um or source.pixel_size_um,
-                    "time_source": time_source,
-                    "time_first_h": float(times[0]),
-                    "time_last_h": float(times[-1]),
-                    "disk_mib": round(size / 2**20, 1),
-                    "seconds": round(1 + size / 1e8, 1),
-                },
-                indent=2,
-            )
-        )
-        return
-    record = import_movie(sources, out_movie, params, experiment, progress=default_progress())
-    if as_json:
-        click.echo(json.dumps(record, indent=2, sort_keys=True))
-    else:
-        click.echo(
-            f"{out_movie}: {record['n_frames']} frames, channels {', '.join(record['channels'])}, "
-            f"{record['time_first_h']:g} to {record['time_last_h']:g} h",
-            err=True,
-        )
-
-
-@click.command("export", short_help="A movie as one HDF5 file per frame.")
-@click.argument("movie", type=click.Path(path_type=Path))
-@click.argument("out_dir", type=click.Path(path_type=Path))
-@click.option(
-    "--compression",
-    type=click.Choice(["zstd", "gzip", "none"]),
-    help="zstd needs hdf5plugin to be read; gzip and none need h5py alone. Default: zstd.",
-)
-@click.option("--params", "reference", help="FILE.yaml#section with the parameters of the export.")
-@click.option("--dry-run", is_flag=True, help="Print what it would write as JSON; write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-def export(
-    movie: Path, out_dir: Path, compression: str | None, reference: str | None, dry_run: bool, as_json: bool
-) -> None:
-    """Write every frame of MOVIE as an HDF5 file with all channels into the new folder OUT_DIR.
-
-    \b
-    Example: hyped imaging export S0.zarr release/S0 --compression gzip
-    """
-    from hyped_core.container.movies import Movie
-    from hyped_core.context import default_progress
-    from hyped_core.params import load_params
-    from hyped_imaging.movies.hdf5 import export_frames
-    from hyped_imaging.movies.params import ExportParams
-
-    params = load_params(reference, ExportParams, compression=compression)
-    opened = Movie.open(movie)
-    if dry_run:
-        size = opened.dtype.itemsize
-        for n in opened.shape:
-            size *= n
-        click.echo(
-            json.dumps(
-                {
-                    "out": str(out_dir),
-                    "files": opened.n_frames,
-                    "disk_mib": round(size / 2**20, 1),
-                    "seconds": round(1 + size / 1e8, 1),
-                },
-                indent=2,
-            )
-        )
-        return
-    names = export_frames(opened, out_dir, params, progress=default_progress())
-    if as_json:
-        record = {
-            "out": str(out_dir),
-            "files": names,
-            "channels": list(opened.channels),
-            "n_frames": opened.n_frames,
-            "pixel_size_um": opened.pixel_size_um,
-            "data_range": [float(value) for value in opened.data_range],
-            "time_first_h": float(opened.time_h[0]),
-            "time_last_h": float(opened.time_h[-1]),
-            "compression": params.compression,
-        }
-        click.echo(json.dumps(record, indent=2, sort_keys=True))
-    else:
-        click.echo(f"{out_dir}: {len(names)} files, {names[0]} to {names[-1]}", err=True)

@@ -17,20 +17,31 @@ def hyped_models() -> Iterable[ModelSpec]:
         licence="BSD-3-Clause", sources=("hyped_imaging.segment.planes",),
     )  # fmt: skip
     yield ModelSpec(
-        "nuclei", "segment", "hyped_imaging.segment.nuclei:NucleiSegmenter",
-        "hyped_imaging.segment.nuclei:NucleiConfig",
-        "Nuclear channel: background off, blobs split, each nucleus outlined at its own level (default)",
+        "fast", "segment", "hyped_imaging.segment.fast:FastSegmenter", "hyped_imaging.segment.fast:FastConfig",
+        "Nuclear channel: background off, blobs split, outlines at their own level; or the paper's steps (default)",
         licence="BSD-3-Clause",
-        sources=("hyped_imaging.segment.planes", "hyped_imaging.segment.background", "hyped_imaging.segment.regions"),
+        sources=(
+            "hyped_imaging.segment.background", "hyped_imaging.segment.blobs", "hyped_imaging.segment.kernels",
+            "hyped_imaging.segment.kernels_blobs", "hyped_imaging.segment.paper", "hyped_imaging.segment.partition",
+            "hyped_imaging.segment.planes", "hyped_imaging.segment.regions",
+        ),
     )  # fmt: skip
     yield ModelSpec(
         "lap", "track", "hyped_imaging.track.lap:LapTracker", "hyped_imaging.track.config:LapConfig",
         "Linear assignment in micrometres and hours, gap closing, divisions (default)",
         licence="BSD-3-Clause",
         sources=(
-            "hyped_imaging.track.assignment", "hyped_imaging.track.divisions", "hyped_imaging.track.links",
-            "hyped_imaging.track.objects",
+            "hyped_imaging.track.assignment", "hyped_imaging.track.divisions", "hyped_imaging.track.kernels",
+            "hyped_imaging.track.links", "hyped_imaging.track.objects",
         ),
+    )  # fmt: skip
+    yield ModelSpec(
+        "laptrack", "track", "hyped_imaging.track.laptrack:LaptrackTracker",
+        "hyped_imaging.track.laptrack:LaptrackConfig",
+        "laptrack: linear assignment after Jaqaman et al., with gap closing and splits",
+        needs=Needs(modules=("laptrack",), install="pip install 'hyped-imaging[laptrack]'"),
+        licence="BSD-3-Clause", citation="Fukai and Kawaguchi 2023, doi:10.1093/bioinformatics/btac799",
+        sources=("hyped_imaging.track.objects",),
     )  # fmt: skip
     yield ModelSpec(
         "btrack", "track", "hyped_imaging.track.btrack:BtrackTracker", "hyped_imaging.track.btrack:BtrackConfig",
@@ -63,11 +74,11 @@ def hyped_commands() -> Iterable[CommandSpec]:
         ("imaging", "stitch"), "hyped_imaging.cli_stitch:stitch", "Tiles of a CZI's scene into one movie."
     )
     yield CommandSpec(
-        ("imaging", "import-movie"), "hyped_imaging.cli_stitch:import_movie_command",
+        ("imaging", "import-movie"), "hyped_imaging.cli_movies:import_movie_command",
         "TIFF, HDF5 frames or OME-NGFF into a movie.",
     )  # fmt: skip
     yield CommandSpec(
-        ("imaging", "export"), "hyped_imaging.cli_stitch:export", "A movie as one HDF5 file per frame."
+        ("imaging", "export"), "hyped_imaging.cli_movies:export", "A movie as one HDF5 file per frame."
     )
     yield CommandSpec(
         ("imaging", "segment"), "hyped_imaging.cli_segment:segment", "Find and measure nuclei in a movie."
@@ -75,6 +86,23 @@ def hyped_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(("imaging", "track"), "hyped_imaging.cli_track:track", "Link nuclei over time.")
     yield CommandSpec(
         ("imaging", "phases"), "hyped_imaging.cli_phases:phases", "Call cell-cycle phases along tracks."
+    )
+    yield CommandSpec(
+        ("imaging", "process"), "hyped_imaging.cli_process:process", "All of it: from your own file to phases."
+    )
+    yield CommandSpec(
+        ("imaging", "design"), "hyped_imaging.cli_process:design_command", "The start of a design for your file."
+    )
+    yield CommandSpec(
+        ("imaging", "export-tracks"), "hyped_imaging.cli_exchange:export_tracks",
+        "Tracks as GEFF or as a Cell Tracking Challenge folder.",
+    )  # fmt: skip
+    yield CommandSpec(
+        ("imaging", "import-tracks"), "hyped_imaging.cli_exchange:import_tracks",
+        "Tracks of other tools, or corrected by hand, as a table.",
+    )  # fmt: skip
+    yield CommandSpec(
+        ("imaging", "snr"), "hyped_imaging.cli_snr:snr_command", "Signal-to-noise ratio of nuclei, by channel."
     )
 
 

@@ -49,6 +49,73 @@ def fractions_over_time(nuclei: pd.DataFrame, system: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "phase", "fraction", "n"])
 
 
+def fraction_bands(
+    nuclei: pd.DataFrame, system: str, *, draws: int = 400, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Columns condition, time_h (middle of the bin), phase, fraction (mean of the replicates), lo, hi, n_lineages.
+
+    ``lo`` and ``hi`` are percentiles of a bootstrap in which the lineages of each replicate are drawn again:
+    nuclei of one lineage, and the same one in several frames, are not independent. Where replicates are few this
+    says how well the cells that were seen stand for these replicates, not how replicates differ.
+    """
+    import pandas as pd
+
+    known = phased(nuclei, system)
+    phases = list(PHASE_SYSTEMS[system].phases)
+    binned = known.assign(
+        time_h=(np.floor(known["time_h"] / BIN_H + 1e-6) + 0.5) * BIN_H, lineage=lineages(known)
+    )
+    level_ends = [(1 - level) / 2, (1 + level) / 2]
+    rows: list[tuple[Any, ...]] = []
+    for condition, own in binned.groupby("condition", observed=True, sort=True):
+        times = np.sort(own["time_h"].unique())
+        shape = (len(times), len(phases))
+        seen, means, drawn = np.zeros(len(times)), np.zeros(shape), np.zeros((draws, *shape))
+        rng = np.random.default_rng(seed)
+        n_lineages = np.zeros(len(times), int)
+        for _, replicate in own.groupby("replicate", observed=True, sort=True):
+            names, which = np.unique(replicate["lineage"], return_inverse=True)
+            place = np.searchsorted(times, replicate["time_h"]), pd.Index(phases).get_indexer(replicate["phase"])
+            hits = np.zeros((len(names), *shape))
+            np.add.at(hits, (which, *place), 1.0)
+            sizes = hits.sum(axis=2)
+            there = sizes.any(axis=0)
+            weight = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+            total = hits.sum(axis=0)
+            means[there] += total[there] / total[there].sum(axis=1, keepdims=True)
+            again, against = np.tensordot(weight, hits, 1), weight @ sizes
+            share = np.where(against[..., None] > 0, again / np.maximum(against, 1)[..., None], np.nan)
+            share = np.where(np.isnan(share), (total / np.maximum(total.sum(axis=1, keepdims=True), 1))[None], share)
+            drawn[:, there] += share[:, there]
+            seen += there
+            n_lineages += (sizes > 0).sum(axis=0)
+        ends = np.quantile(drawn / seen[:, None], level_ends, axis=0)
+        for i, time in enumerate(times):
+            for j, phase in enumerate(phases):
+                low, high = (float(end) for end in ends[:, i, j])
+                mean = float(means[i, j] / seen[i])
+                rows.append((condition, float(time), phase, mean, low, high, int(n_lineages[i])))
+    return pd.DataFrame(rows, columns=["condition", "time_h", "phase", "fraction", "lo", "hi", "n_lineages"])
+
+
+def lineages(nuclei: pd.DataFrame) -> np.ndarray:
+    """Text that names each nucleus' lineage: scene and first track. Untracked nuclei are lineages of one."""
+    scene = nuclei["scene"].astype(str).to_numpy(object)
+    track, parent = (nuclei[name].to_numpy(np.int64) for name in ("track_id", "parent_id"))
+    mother = {(s, t): (s, p) for s, t, p in zip(scene, track, parent, strict=True) if p > 0}
+
+    def first(node: tuple[str, int]) -> tuple[str, int]:
+        passed = {node}
+        while node in mother and mother[node] not in passed:
+            node = mother[node]
+            passed.add(node)
+        return node
+
+    found = {node: f"{first(node)[0]}/{first(node)[1]}" for node in set(zip(scene, track, strict=True))}
+    nodes = zip(scene, track, strict=True)
+    return np.array([found[n] if n[1] > 0 else f"{n[0]}/object {i}" for i, n in enumerate(nodes)], dtype=object)
+
+
 def dividing_over_time(nuclei: pd.DataFrame, system: str) -> pd.DataFrame:
     """Share of the coarse phase S_G2M by bin: index time_h (middle of the bin), a column a condition.
 

@@ -9,7 +9,15 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
-from hyped_bench.metrics.phases import commonest_accuracy, fraction_error, phase_accuracy
+from hyped_bench.metrics.phases import (
+    away_from_transitions,
+    best_constant,
+    circular_error,
+    commonest_accuracy,
+    fraction_error,
+    phase_accuracy,
+    recall_precision,
+)
 from hyped_bench.readers import existing, read_json, read_obs, read_table, require_columns
 from hyped_bench.tasks.base import Scores, Task, TaskParams, check_sources, summarise, summary_keys
 from hyped_core.design.phases import PHASE_SYSTEMS, coarse_phase
@@ -19,6 +27,18 @@ from hyped_core.params import Params
 STITCH_KEYS = ("residual_px", "seam_error", "seam_error_before", "position_error_px", "stage_error_px")
 PHASE_KEYS = ("phase_accuracy", "coarse_accuracy", "fraction_error", "commonest_accuracy")
 """``commonest_accuracy`` is what saying the commonest true phase of every one scores: the floor."""
+NUCLEI_KEYS = (
+    *PHASE_KEYS,
+    "phase_accuracy_all",
+    *(f"{what}_{phase}" for phase in PHASE_SYSTEMS["fucci"].phases for what in ("recall", "precision")),
+    "cycle_position_error",
+    "cycle_position_constant_error",
+    "away",
+    "matched",
+)
+"""Of nuclei ``phase_accuracy`` and its floor are per frame away from transitions (``transition_h``), a share
+``away`` of the matched nuclei; ``phase_accuracy_all`` and all other keys are of every matched nucleus.
+``cycle_position_constant_error`` is the error of the one best position said of every nucleus."""
 
 
 class PipelineTask(Task):
@@ -150,6 +170,9 @@ class PhasesImagingParams(TaskParams):
     sources: tuple[PhasesImagingSource, ...]
     bin_h: float = Field(4.0, gt=0)
     """Fractions are compared in bins of this many hours."""
+    transition_h: float = Field(0.5, ge=0)
+    """Frames within this many hours of a frame of the same true cell (its mother, its daughters) in another
+    phase are left out of ``phase_accuracy``: with a frame every 20 minutes, one frame either side."""
 
 
 class PhasesImagingTask(PipelineTask):
@@ -174,7 +197,7 @@ class PhasesImagingTask(PipelineTask):
 
     def metric_keys(self) -> list[str]:
         """Keys of the metrics file."""
-        return [*summary_keys((*PHASE_KEYS, "matched"), [s.name for s in self.params.sources]), "n_nuclei"]
+        return [*summary_keys(NUCLEI_KEYS, [s.name for s in self.params.sources]), "n_nuclei"]
 
     def score(self, predictions: Any = None) -> Scores:
         """Match nuclei by place, compare phases; compare fractions over time without matching."""
@@ -188,7 +211,7 @@ class PhasesImagingTask(PipelineTask):
             )
             truth = read_table(source.truth)
             require_columns(found, needed, source.nuclei)
-            require_columns(truth, needed, source.truth)
+            require_columns(truth, [*needed, "track_id"], source.truth)
             scenes = [source.scene] if source.scene else sorted(set(found["scene"].astype(str)))
             found, truth = (
                 t[t["scene"].astype(str).isin(scenes)].reset_index(drop=True) for t in (found, truth)
@@ -198,27 +221,40 @@ class PhasesImagingTask(PipelineTask):
             pairs = match_nuclei(found, truth, source.match_um)
             called = found["phase"].astype(str).to_numpy()[pairs[0]]
             true = truth["phase"].astype(str).to_numpy()[pairs[1]]
+            away = away_from_transitions(truth, self.params.transition_h)[pairs[1]]
             error, table = fraction_error(self._coarse(found), self._coarse(truth), ["scene", "bin_h"])
+            states = {
+                f"{what}_{phase}": value
+                for phase in PHASE_SYSTEMS["fucci"].phases
+                for what, value in zip(
+                    ("recall", "precision"), recall_precision(called, true, phase), strict=True
+                )
+            }
             rows.append(
                 {
                     "source": source.name,
-                    "phase_accuracy": phase_accuracy(called, true),
+                    "phase_accuracy": phase_accuracy(called[away], true[away]),
+                    "phase_accuracy_all": phase_accuracy(called, true),
+                    **states,
+                    **_positions(found.iloc[pairs[0]], truth.iloc[pairs[1]]),
+                    "away": float(away.mean()) if len(away) else None,
                     "coarse_accuracy": phase_accuracy(
                         coarse_phase(called, "fucci"), coarse_phase(true, "fucci")
                     ),
                     "fraction_error": error,
-                    "commonest_accuracy": commonest_accuracy(true),
+                    "commonest_accuracy": commonest_accuracy(true[away]),
                     "matched": len(true) / len(truth),
                     "n_nuclei": len(true),
                 }
             )
             fractions.append(table.assign(source=source.name))
-            counts = pd.DataFrame({"truth": true, "call": called}).value_counts().rename("n").reset_index()
-            confusion.append(counts.sort_values(["truth", "call"]).assign(source=source.name))
+            columns = {"truth": true, "call": called, "away": away}
+            counts = pd.DataFrame(columns).value_counts().rename("n").reset_index()
+            confusion.append(counts.sort_values(list(columns)).assign(source=source.name))
         units = pd.DataFrame(rows)
         metrics, warnings = summarise(
             units,
-            (*PHASE_KEYS, "matched"),
+            NUCLEI_KEYS,
             [s.name for s in self.params.sources],
             [s.name for s in self.params.sources if s.primary],
         )
@@ -240,6 +276,16 @@ class PhasesImagingTask(PipelineTask):
             }
         )
         return table[table["phase"].notna()]
+
+
+def _positions(found: pd.DataFrame, truth: pd.DataFrame) -> dict[str, float | None]:
+    """Error of cycle positions and of the best constant; None where one of the tables has no positions."""
+    keys = "cycle_position_error", "cycle_position_constant_error"
+    if "cycle_position" not in found or "cycle_position" not in truth or found.empty:
+        return dict.fromkeys(keys)
+    place, true = (t["cycle_position"].to_numpy(float) for t in (found, truth))
+    guess = best_constant(true)
+    return dict(zip(keys, (circular_error(place, true, guess), circular_error(0 * true + guess, true)), strict=True))
 
 
 def match_nuclei(

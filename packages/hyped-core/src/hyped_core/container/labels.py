@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.container import ngff
-from hyped_core.container.planes import FrameReader, FrameWriter, check_times
+from hyped_core.container.planes import FrameReader, check_times
+from hyped_core.container.writer import CHUNK_YX, FrameWriter
 from hyped_core.errors import InvalidDataError, UnsupportedDataError
 
 if TYPE_CHECKING:
@@ -61,6 +62,12 @@ class Labels(FrameReader):
         pixels = self._read(index, 0) if "c" in self.layout.axes else self._read(index)
         return pixels.astype(np.int32, copy=False)
 
+    def window(self, y: slice, x: slice, frames: Iterable[int] | None = None) -> npt.NDArray[np.int32]:
+        """A window over time, (t, height, width): of each of ``frames``, or of all of them."""
+        chosen = range(self.n_frames) if frames is None else frames
+        channel = 0 if "c" in self.layout.axes else None
+        return np.stack([self._read(index, channel, y, x) for index in chosen]).astype(np.int32, copy=False)
+
     def lazy(self, index: int) -> dask.array.Array:
         """`frame` as a dask array (y, x) int32, read when it is computed."""
         return self._delayed(self.frame, index, self.shape[1:], np.dtype(np.int32))
@@ -87,7 +94,10 @@ class Labels(FrameReader):
 
 
 class LabelsWriter(FrameWriter):
-    """Writes labels frame by frame; they appear whole at the end of the ``with`` block or not at all.
+    """Writes labels frame by frame, (y, x) of integers, none negative; they appear whole at the end of the
+    ``with`` block or not at all.
+
+    `FrameWriter` says how to write from several processes, to resume, and what a missing frame is.
 
     Parameters
     ----------
@@ -95,6 +105,7 @@ class LabelsWriter(FrameWriter):
     time_h : hours of each frame, as the movie has them.
     source : the movie, relative to the labels' folder (``"../../movies/S0.zarr"``), or empty.
     attrs : further JSON-able notes (the segmenter's name and configuration, ...).
+    resume : key of everything that decides the labels, to go on where a run with it was ended.
     """
 
     def __init__(
@@ -106,7 +117,8 @@ class LabelsWriter(FrameWriter):
         time_h: Sequence[float] | npt.NDArray,
         source: str = "",
         attrs: Mapping[str, Any] | None = None,
-        chunk_yx: tuple[int, int] = (512, 512),
+        chunk_yx: tuple[int, int] = CHUNK_YX,
+        resume: str | None = None,
     ) -> None:
         path = Path(path)
         if len(shape) != 3:
@@ -115,7 +127,7 @@ class LabelsWriter(FrameWriter):
         axes = ("t", "y", "x")
         ome = {
             "version": ngff.NGFF_VERSION,
-            "multiscales": ngff.multiscales(path.stem, axes, float(pixel_size_um), times),
+            "multiscales": ngff.multiscales(path.stem, axes, float(pixel_size_um), times, shape),
             "image-label": {"version": ngff.NGFF_VERSION, "source": {"image": str(source)}},
         }
         hyped = {
@@ -133,13 +145,6 @@ class LabelsWriter(FrameWriter):
             codec="zstd",
             axes=axes,
             attrs={"ome": ome, "hyped": hyped},
+            halving="nearest",
+            resume=resume,
         )
-
-    def write_frame(self, index: int, array: npt.ArrayLike) -> None:
-        """Write the labels of one frame, (y, x) of an integer type, none negative."""
-        values = np.asarray(array)
-        if not np.issubdtype(values.dtype, np.integer) or (values.size and values.min() < 0):
-            raise InvalidDataError(
-                f"labels of frame {index} must be non-negative integers, got {values.dtype}", where=self.path
-            )
-        super().write_frame(index, values)

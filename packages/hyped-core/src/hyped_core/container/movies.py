@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from hyped_core.container import ngff
 from hyped_core.container.labels import Labels, LabelsWriter
-from hyped_core.container.planes import FrameReader, FrameWriter, check_times
+from hyped_core.container.planes import FrameReader, check_times
+from hyped_core.container.writer import CHUNK_YX, FrameWriter
 from hyped_core.contracts import ImageMeta
 from hyped_core.errors import CorruptFileError, DesignError, InvalidDataError, UnsupportedDataError
 
@@ -103,6 +104,15 @@ class Movie(FrameReader):
         """One channel of one time point, (y, x)."""
         return self._read(index, self.channel_index(channel))
 
+    def window(self, y: slice, x: slice, frames: Iterable[int] | None = None) -> npt.NDArray:
+        """A window over time, (t, c, height, width): of each of ``frames``, or of all of them.
+
+        Reads only the chunks that meet the window. A missing frame gives zeros.
+        """
+        chosen = range(self.n_frames) if frames is None else frames
+        parts = [self._read(index, None, y, x) for index in chosen]
+        return np.stack([part if part.ndim == 3 else part[None] for part in parts])
+
     def meta(self, *channels: str) -> ImageMeta:
         """What a denoiser or a segmenter is told about these channels (all of them where none is named)."""
         named = channels or self.channels
@@ -145,6 +155,8 @@ class Movie(FrameReader):
 class MovieWriter(FrameWriter):
     """Writes a movie frame by frame; it appears whole at the end of the ``with`` block or not at all.
 
+    `FrameWriter` says how to write from several processes, to resume, and what a missing frame is.
+
     Parameters
     ----------
     shape : (t, c, y, x).
@@ -152,6 +164,7 @@ class MovieWriter(FrameWriter):
     time_h : hours of each frame since the experiment's zero, increasing.
     data_range : (lowest, highest) value the camera can give; the range of ``dtype`` by default.
     attrs : further JSON-able notes kept in the ``hyped`` attributes (``offset``, ``gain``, ``reader``, ...).
+    resume : key of everything that decides the pixels, to go on where a run with it was ended.
     """
 
     def __init__(
@@ -165,7 +178,8 @@ class MovieWriter(FrameWriter):
         time_h: Sequence[float] | npt.NDArray,
         data_range: tuple[float, float] | None = None,
         attrs: Mapping[str, Any] | None = None,
-        chunk_yx: tuple[int, int] = (512, 512),
+        chunk_yx: tuple[int, int] = CHUNK_YX,
+        resume: str | None = None,
     ) -> None:
         path = Path(path)
         names = [str(name) for name in channels]
@@ -181,7 +195,7 @@ class MovieWriter(FrameWriter):
         limits = (float(low), float(high))
         ome = {
             "version": ngff.NGFF_VERSION,
-            "multiscales": ngff.multiscales(path.stem, ("t", "c", "y", "x"), float(pixel_size_um), times),
+            "multiscales": ngff.multiscales(path.stem, ("t", "c", "y", "x"), float(pixel_size_um), times, shape),
             "omero": ngff.omero(names, limits),
         }
         hyped = {
@@ -201,6 +215,7 @@ class MovieWriter(FrameWriter):
             codec="lz4",
             axes=("t", "c", "y", "x"),
             attrs={"ome": ome, "hyped": hyped},
+            resume=resume,
         )
 
 
@@ -213,7 +228,7 @@ def write_movie(
     time_h: Sequence[float] | npt.NDArray,
     data_range: tuple[float, float] | None = None,
     attrs: Mapping[str, Any] | None = None,
-    chunk_yx: tuple[int, int] = (512, 512),
+    chunk_yx: tuple[int, int] = CHUNK_YX,
 ) -> Path:
     """Write a movie from an array (t, c, y, x) or from frames (c, y, x) in turn; returns its path."""
     source = iter(frames)

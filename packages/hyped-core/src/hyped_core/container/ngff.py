@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.container.extras import need
+from hyped_core.container.pyramid import level_shapes
 from hyped_core.errors import CorruptFileError, MissingFileError, UnsupportedDataError
 
 if TYPE_CHECKING:
@@ -27,12 +28,16 @@ _MEND = "make it again with the step that wrote it"
 
 
 def multiscales(
-    name: str, axes: Sequence[str], pixel_size_um: float, time_h: npt.NDArray[np.float64]
+    name: str,
+    axes: Sequence[str],
+    pixel_size_um: float,
+    time_h: npt.NDArray[np.float64],
+    shape: Sequence[int] = (1, 1),
 ) -> list[dict[str, Any]]:
-    """The ``multiscales`` entry with one level ``"0"`` (further levels of a pyramid append to ``datasets``).
+    """The ``multiscales`` entry: level ``"0"``, and the further levels an array of this shape (..., y, x) has.
 
-    The scale of the time axis is the median interval in hours: real times, with their gaps, are in the
-    ``hyped`` attributes.
+    A pixel of level k covers 2^k x 2^k of level 0, and its place is their centre. The scale of the time axis
+    is the median interval in hours: real times, with their gaps, are in the ``hyped`` attributes.
     """
     interval = float(np.median(np.diff(time_h))) if len(time_h) > 1 else 1.0
     described = {
@@ -41,9 +46,16 @@ def multiscales(
         "y": {"name": "y", "type": "space", "unit": "micrometer"},
         "x": {"name": "x", "type": "space", "unit": "micrometer"},
     }
-    scale = {"t": round(interval, 9), "c": 1.0, "y": pixel_size_um, "x": pixel_size_um}
-    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [scale[a] for a in axes]}]}
-    return [{"name": name, "axes": [described[a] for a in axes], "datasets": [level]}]
+    levels = []
+    for level in range(len(level_shapes(shape))):
+        pixel = pixel_size_um * 2**level
+        scale = {"t": round(interval, 9), "c": 1.0, "y": pixel, "x": pixel}
+        transforms: list[dict[str, Any]] = [{"type": "scale", "scale": [scale[a] for a in axes]}]
+        if level:
+            shift = {"y": (pixel - pixel_size_um) / 2, "x": (pixel - pixel_size_um) / 2}
+            transforms.append({"type": "translation", "translation": [shift.get(a, 0.0) for a in axes]})
+        levels.append({"path": str(level), "coordinateTransformations": transforms})
+    return [{"name": name, "axes": [described[a] for a in axes], "datasets": levels}]
 
 
 def omero(channels: Sequence[str], data_range: tuple[float, float]) -> dict[str, Any]:

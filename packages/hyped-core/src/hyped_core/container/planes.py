@@ -1,20 +1,21 @@
-"""What movies and labels share: a zarr array written a frame at a time, and read a frame at a time."""
+"""What movies and labels share in reading: an NGFF array whose first axis is time, a frame at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from hyped_core.container.extras import need
 from hyped_core.container.ngff import Layout, open_array
+from hyped_core.container.partial import FrameHandle, frame_file, stored_frames
+from hyped_core.container.shards import ShardLayout, layout_of, read
+from hyped_core.container.writer import FrameWriter
 from hyped_core.errors import CorruptFileError, InvalidDataError
-from hyped_core.io.atomic import atomic_path
+
+__all__ = ["FrameHandle", "FrameReader", "FrameWriter", "check_times"]
 
 if TYPE_CHECKING:
     import dask.array
@@ -49,6 +50,7 @@ class FrameReader:
         self.layout = layout
         self._array = array
         self._time_h = time_h
+        self._shards: ShardLayout | None = layout_of(array) if "time_h" in layout.hyped else None
 
     @classmethod
     def _open(cls, path: str | Path, interval_h: float | None) -> Self:
@@ -116,37 +118,61 @@ class FrameReader:
         """HYPED's attributes of the file: what the writing step noted there."""
         return dict(self.layout.hyped)
 
+    @property
+    def missing_frames(self) -> dict[int, str]:
+        """Frames that were lost before they were stored, and why; they read as zeros."""
+        try:
+            noted = {int(k): str(v) for k, v in dict(self.layout.hyped.get("missing_frames", {})).items()}
+        except (TypeError, ValueError) as error:
+            raise CorruptFileError(
+                "attribute hyped/missing_frames does not name frames and reasons",
+                where=self.path,
+                mend="write the file again",
+            ) from error
+        return {index: noted[index] for index in sorted(noted)}
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """Paths of the arrays of the pyramid inside the folder, the full size first."""
+        return tuple(str(level["path"]) for level in self.layout.ome["multiscales"][0]["datasets"])
+
     def written(self) -> list[int]:
         """Indices of frames whose pixels are in the folder (all of them for a file not written by HYPED)."""
         if "time_h" not in self.layout.hyped:
             return list(range(self.n_frames))
-        return stored_frames(self.path / "0", self.n_frames)
+        return stored_frames(self.path / "0", self.n_frames, self._array.ndim)
 
-    def _read(self, frame: int, channel: int | None = None) -> npt.NDArray:
-        """Pixels of one frame with the axes (c,) y, x; one plane where ``channel`` is given."""
+    def _read(
+        self, frame: int, channel: int | None = None, y: slice = slice(None), x: slice = slice(None)
+    ) -> npt.NDArray:
+        """Pixels of one frame with the axes (c,) y, x: one plane where ``channel`` is given, a part of it
+        where slices are."""
         frame = self._index(frame)
-        index: list[Any] = []
-        for axis in self.layout.axes:
-            if axis == "t":
-                index.append(frame)
-            elif axis == "z":
-                index.append(0)
-            elif axis == "c" and channel is not None:
-                index.append(channel)
-            else:
-                index.append(slice(None))
-        if (
-            "time_h" in self.layout.hyped
-            and not frame_file(self.path / "0", frame, self._array.ndim).is_file()
-        ):
+        shape = dict(zip(self.layout.axes, self._array.shape, strict=True))
+        parts: dict[str, int | slice] = {"t": frame, "z": 0}
+        parts["c"] = slice(0, shape.get("c", 1)) if channel is None else channel
+        for axis, part in (("y", y), ("x", x)):
+            start, stop, step = part.indices(shape[axis])
+            if step != 1 or stop <= start:
+                raise InvalidDataError(
+                    f"{axis}={part} names no window of {shape[axis]} pixels", where=self.path
+                )
+            parts[axis] = slice(start, stop)
+        index = tuple(parts[axis] for axis in self.layout.axes)
+        shard = frame_file(self.path / "0", frame, self._array.ndim)
+        if "time_h" in self.layout.hyped and not shard.is_file():
+            if frame in self.missing_frames:
+                return np.zeros([p.stop - p.start for p in index if isinstance(p, slice)], self.dtype)
             raise CorruptFileError(
                 f"pixels of frame {frame} are missing",
                 where=self.path,
                 mend="write it again, or fetch it again",
             )
         try:
-            return np.asarray(self._array[tuple(index)])
-        except Exception as error:
+            if self._shards is not None:
+                return read(shard, self._shards, index[1:])
+            return np.asarray(self._array[index])
+        except Exception as error:  # whatever zarr, a codec or the disk says: the frame cannot be read
             raise CorruptFileError(
                 f"frame {frame} cannot be read: {type(error).__name__}: {error}",
                 where=self.path,
@@ -171,116 +197,3 @@ class FrameReader:
 
     def __len__(self) -> int:
         return self.n_frames
-
-
-class FrameWriter:
-    """Writes an array frame by frame beside its target and moves it over at the end; base of the writers.
-
-    Leaving the block with frames unwritten is an error, and then nothing is left behind. ``write_frame`` may
-    be called in any order and from several threads: each frame is a file of its own.
-    """
-
-    def __init__(
-        self,
-        path: str | Path,
-        *,
-        shape: Sequence[int],
-        dtype: npt.DTypeLike,
-        chunk_yx: tuple[int, int],
-        codec: Literal["lz4", "zstd"],
-        axes: tuple[str, ...],
-        attrs: Mapping[str, Any],
-    ) -> None:
-        self.path = Path(path)
-        self.shape = tuple(int(n) for n in shape)
-        self.dtype = np.dtype(dtype)
-        if len(self.shape) != len(axes) or min(self.shape) < 1:
-            raise InvalidDataError(
-                f"shape {self.shape} must have sizes for {', '.join(axes)}", where=self.path
-            )
-        self._axes = axes
-        self._attrs = attrs
-        self._chunks = tuple(max(1, min(int(c), n)) for c, n in zip(chunk_yx, self.shape[-2:], strict=True))
-        self._codec: Literal["lz4", "zstd"] = codec
-        self._stack = ExitStack()
-        self._temporary: Path | None = None
-        self._array: zarr.Array | None = None
-
-    def __enter__(self) -> Self:
-        zarr = need("zarr", "writing movies")
-        from zarr.codecs import BloscCodec, Crc32cCodec
-
-        self._temporary = self._stack.enter_context(atomic_path(self.path))
-        group = zarr.open_group(str(self._temporary), mode="w", zarr_format=3, attributes=dict(self._attrs))
-        inner = (1,) * (len(self.shape) - 2) + self._chunks
-        whole = tuple(-(-n // c) * c for n, c in zip(self.shape[-2:], self._chunks, strict=True))
-        shards = (1, *self.shape[1:-2], *whole)
-        blosc = BloscCodec(cname=self._codec, clevel=5 if self._codec == "lz4" else 1, shuffle="bitshuffle")
-        self._array = group.create_array(
-            "0",
-            shape=self.shape,
-            dtype=self.dtype,
-            chunks=inner,
-            shards=shards,
-            compressors=[blosc, Crc32cCodec()],
-            fill_value=0,
-            dimension_names=self._axes,
-            config={"write_empty_chunks": True},
-        )
-        return self
-
-    def write_frame(self, index: int, array: npt.ArrayLike) -> None:
-        """Write one frame, with the shape of the array without its time axis."""
-        if self._array is None:
-            raise InvalidDataError(
-                "is not open for writing", where=self.path, mend="use it as a context manager"
-            )
-        values = np.asarray(array)
-        if values.shape != self.shape[1:]:
-            raise InvalidDataError(
-                f"frame {index} has shape {values.shape}, expected {self.shape[1:]}", where=self.path
-            )
-        if not 0 <= index < self.shape[0]:
-            raise InvalidDataError(f"there is no frame {index} among {self.shape[0]}", where=self.path)
-        if values.dtype != self.dtype:
-            converted = values.astype(self.dtype)
-            if not np.can_cast(values.dtype, self.dtype, "safe") and not np.allclose(converted, values):
-                raise InvalidDataError(
-                    f"frame {index} holds {values.dtype} values that do not fit {self.dtype}", where=self.path
-                )
-            values = converted
-        self._array[index] = values
-
-    def written(self) -> list[int]:
-        """Indices of the frames written so far."""
-        return [] if self._temporary is None else stored_frames(self._temporary / "0", self.shape[0])
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            absent = sorted(set(range(self.shape[0])) - set(self.written()))
-            if absent:
-                shown = ", ".join(map(str, absent[:5])) + (", ..." if len(absent) > 5 else "")
-                problem = InvalidDataError(
-                    f"{len(absent)} of {self.shape[0]} frames were never written ({shown})", where=self.path
-                )
-                self._stack.__exit__(type(problem), problem, None)
-                raise problem
-        self._stack.__exit__(kind, error, trace)
-        self._array = None
-
-
-def frame_file(array: Path, frame: int, ndim: int) -> Path:
-    """The shard that holds one frame."""
-    return array.joinpath("c", str(frame), *["0"] * (ndim - 1))
-
-
-def stored_frames(array: Path, frames: int) -> list[int]:
-    """Frames whose folder of shards exists below a zarr array, sorted."""
-    folder = array / "c"
-    names = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
-    return [i for i in range(frames) if str(i) in names]

@@ -29,12 +29,14 @@ _CHUNK = 512
 
 
 def key_frames(movie: Movie | Labels, design: Design) -> tuple[int, ...]:
-    """Frames worth keeping: the first, the nearest to each event of the timeline, the last."""
-    times = movie.time_h if movie.has_times else np.arange(movie.n_frames, dtype=float)
-    chosen = {0, movie.n_frames - 1}
+    """Frames worth keeping: the first, the nearest to each event of the timeline, the last of those there."""
+    there = np.array([index for index in range(movie.n_frames) if index not in movie.missing_frames], dtype=int)
+    if not len(there):
+        return ()
+    chosen = {int(there[0]), int(there[-1])}
     for event in design.timeline.events:
-        if movie.has_times and times[0] <= event.time_h <= times[-1]:
-            chosen.add(int(np.argmin(np.abs(times - event.time_h))))
+        if movie.has_times and movie.time_h[0] <= event.time_h <= movie.time_h[-1]:
+            chosen.add(int(there[np.argmin(np.abs(movie.time_h[there] - event.time_h))]))
     return tuple(sorted(chosen))
 
 

@@ -68,6 +68,8 @@ def describe_frames(source: Movie | Labels) -> dict[str, Any]:
         "frames_written": len(source.written()),
         "pixel_size_um": source.pixel_size_um,
     }
+    if source.missing_frames:
+        found["frames_missing"] = {str(index): reason for index, reason in source.missing_frames.items()}
     if isinstance(source, Movie):
         found["channels"] = list(source.channels)
         found["data_range"] = list(source.data_range)

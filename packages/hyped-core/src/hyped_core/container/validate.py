@@ -97,7 +97,11 @@ def _time_problems(where: str, source: Movie | Labels) -> Iterator[Problem]:
 
 
 def _frames_problems(where: str, source: Movie | Labels) -> Iterator[Problem]:
-    absent = source.n_frames - len(source.written())
+    lost = set(source.missing_frames)
+    beyond = sorted(lost - set(range(source.n_frames)))
+    if beyond:
+        yield Problem(f"{where}/missing_frames", f"names frames {beyond} of {source.n_frames}", REMAKE)
+    absent = source.n_frames - len(lost.union(source.written()) - set(beyond))
     if absent:
         yield Problem(where, f"the pixels of {absent} of {source.n_frames} frames are missing", REMAKE)
 

@@ -21,13 +21,20 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     Where the block raises, the temporary is removed and what stood at ``target`` is left as it was. What a
     killed process of this machine left behind for the same target is removed first.
     """
+    with scratch_path(target) as temporary:
+        yield temporary
+        replace(temporary, Path(target))
+
+
+@contextmanager
+def scratch_path(target: str | Path) -> Iterator[Path]:
+    """Give a free name beside ``target``, on the same disk; what is there at the end is removed."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
     temporary = target.with_name(f".{target.name}.{_writer()}-{uuid.uuid4().hex[:8]}.part")
     try:
         yield temporary
-        replace(temporary, target)
     finally:
         remove(temporary)
 

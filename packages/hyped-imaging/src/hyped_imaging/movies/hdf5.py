@@ -1,13 +1,12 @@
-"""The paper's release: one HDF5 file a frame with all channels and its metadata. Written, and read back
-without loss.
+"""HDF5 files, each a frame, as a movie: the paper's release without loss (`hyped_imaging.movies.release`), and
+files of others.
 
-Layout of a file: dataset ``image`` (c, y, x); attributes ``channels, time_h, pixel_size_um, data_range,
-scene, frame, axes``. Files of others are read too: one image dataset (its axes by parameter), or one dataset
-a channel.
+Those of others hold one image dataset (its axes by parameter), or one dataset a channel.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,64 +14,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyped_core.context import Progress, SilentProgress
-from hyped_core.errors import CorruptFileError, InvalidDataError, UnsupportedDataError, UsageError
-from hyped_core.io.atomic import atomic_path
-from hyped_imaging.movies.params import ExportParams, ImportParams
+from hyped_core.errors import CorruptFileError, InvalidDataError, UnsupportedDataError
+from hyped_imaging.movies.params import ImportParams
+from hyped_imaging.movies.release import DATASET, SUMMARY
 from hyped_imaging.movies.source import MovieSource, arrange, check_pixels, expand, natural_key
 
 if TYPE_CHECKING:
     import h5py
 
-    from hyped_core.container.movies import Movie
-
-DATASET = "image"
 _MEND = "fetch or export the file again"
-
-
-def export_frames(
-    movie: Movie, folder: str | Path, params: ExportParams, *, progress: Progress | None = None
-) -> list[str]:
-    """Write every frame of ``movie`` as an HDF5 file into the new ``folder``; returns the file names.
-
-    The folder appears whole or not at all. Equal movies give equal bytes.
-    """
-    import h5py
-    import hdf5plugin
-
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError("exists and is not an empty folder", where=folder, mend="name a new folder")
-    options: dict[str, Any] = {}
-    if params.compression == "zstd":
-        options = dict(hdf5plugin.Blosc(cname="zstd", clevel=1, shuffle=hdf5plugin.Blosc.BITSHUFFLE))
-    elif params.compression == "gzip":
-        options = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-    frames, channels, height, width = movie.shape
-    chunks = (1, min(height, 512), min(width, 512)) if options else None
-    names = []
-    reporter = progress or SilentProgress()
-    with atomic_path(folder) as temporary:
-        temporary.mkdir(parents=True)
-        for index in reporter.track(range(frames), f"export {movie.name}", total=frames):
-            name = f"{params.prefix}_{index:05d}.h5"
-            with h5py.File(temporary / name, "w") as file:
-                file.create_dataset(
-                    DATASET, data=movie.frame(index), chunks=chunks, track_times=False, **options
-                ).attrs["axes"] = "CYX"
-                file.attrs["channels"] = list(movie.channels)
-                file.attrs["time_h"] = float(movie.time_h[index])
-                file.attrs["pixel_size_um"] = float(movie.pixel_size_um)
-                file.attrs["data_range"] = [float(value) for value in movie.data_range]
-                file.attrs["scene"] = movie.name
-                file.attrs["frame"] = index
-            names.append(name)
-    return names
 
 
 def read_frames(paths: Sequence[Path], params: ImportParams) -> MovieSource:
     """See `MovieSource`. ``paths``: one folder, or the files; each file is a frame. Sorted by time, else by
     name.
+
+    In a folder that `export_frames` wrote, frames without a file are missing frames of the movie. In any other
+    a frame that has no file leaves a gap in the times.
 
     Raises
     ------
@@ -102,17 +60,68 @@ def read_frames(paths: Sequence[Path], params: ImportParams) -> MovieSource:
                 where=heads[repeated[0] + 1].path,
                 mend="remove the double frame",
             )
+    placed: list[_Head | None] = list(heads)
+    missing: dict[int, str] = {}
+    summary = _summary(paths[0]) if from_folder else None
+    if summary is not None:
+        placed, hours, missing = _placed(heads, summary, paths[0])
+
+    def read(index: int) -> npt.NDArray:
+        head = placed[index]
+        return np.zeros(first.shape, first.dtype) if head is None else head.read()
+
     return MovieSource(
         paths[0],
-        (len(heads), *first.shape),
+        (len(placed), *first.shape),
         first.dtype,
-        lambda i: heads[i].read(),
+        read,
         first.channels,
         first.pixel_size_um,
         hours,
         hours_since_release=True,
         data_range=first.data_range,
+        missing=missing,
+        files=tuple(paths[0] if head is None else head.path for head in placed),
     )
+
+
+def _summary(folder: Path) -> dict[str, Any] | None:
+    """What the release says of itself as a whole; None for a folder of another origin."""
+    path = folder / SUMMARY
+    if not path.is_file():
+        return None
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        times = np.asarray(summary["time_h"], float)
+        lost = {int(index): str(reason) for index, reason in summary["missing_frames"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFileError(
+            f"cannot be read: {error}", where=path, mend="export the movie again, or remove this file"
+        ) from error
+    return {"time_h": times, "missing_frames": lost, "scene": summary.get("scene")}
+
+
+def _placed(
+    heads: list[_Head], summary: dict[str, Any], folder: Path
+) -> tuple[list[_Head | None], npt.NDArray[np.float64], dict[int, str]]:
+    """Files by frame number, None where there is none; times of all frames; the missing ones with reasons."""
+    times = summary["time_h"]
+    placed: list[_Head | None] = [None] * len(times)
+    for head in heads:
+        strange = head.frame is None or not 0 <= head.frame < len(times) or head.scene != summary["scene"]
+        if strange or placed[head.frame] is not None or head.time_h != times[head.frame]:
+            raise InvalidDataError(
+                f"is not the file of a frame that {SUMMARY} lists",
+                where=head.path,
+                mend=f"remove it, or remove {folder / SUMMARY}",
+            )
+        placed[head.frame] = head
+    missing = {
+        index: summary["missing_frames"].get(index, "its file is absent")
+        for index, head in enumerate(placed)
+        if head is None
+    }
+    return placed, times, missing
 
 
 class _Head:
@@ -155,9 +164,12 @@ class _Head:
             else tuple(_text(name) for name in np.atleast_1d(named))
         )
         self.time_h = _float(attrs.get("time_h"))
+        number = _float(attrs.get("frame"))
+        self.frame = None if number is None else int(number)
+        self.scene = _text(attrs.get("scene", ""))
         self.pixel_size_um = _float(attrs.get("pixel_size_um"))
-        limits = attrs.get("data_range")
-        self.data_range = None if limits is None or len(limits) != 2 else (float(limits[0]), float(limits[1]))
+        limits = np.ravel(attrs.get("data_range", ()))
+        self.data_range = (float(limits[0]), float(limits[1])) if limits.size == 2 else None
 
     def read(self) -> npt.NDArray:
         """(c, y, x)."""

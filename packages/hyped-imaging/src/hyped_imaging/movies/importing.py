@@ -3,7 +3,12 @@ by frame."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +19,10 @@ from hyped_core.context import Progress, SilentProgress
 from hyped_core.errors import InvalidDataError, MissingFileError, UnsupportedDataError
 from hyped_imaging.movies.params import ImportParams
 from hyped_imaging.movies.source import MovieSource
+from hyped_imaging.parallel import Workers, run_frames
 
 if TYPE_CHECKING:
+    from hyped_core.container.partial import FrameHandle
     from hyped_core.design import Design
 
 
@@ -59,9 +66,11 @@ def import_movie(
     params: ImportParams,
     design: Design,
     *,
+    workers: Workers | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write the movie ``out`` from ``paths`` and return what it is. It appears whole or not at all.
+    """Write the movie ``out`` from ``paths`` and return what it is. It appears whole or not at all; the same
+    import goes on where an earlier one was ended.
 
     Raises
     ------
@@ -83,7 +92,8 @@ def import_movie(
         )
     times, time_source = settle_times(source, params, design)
     notes = {**source.notes, "source": Path(paths[0]).name, "time_source": time_source}
-    reporter = progress or SilentProgress()
+    limits = params.data_range or source.data_range
+    key = _resume_key(paths, params, [names, pixel, times.tolist(), limits, notes, str(source.dtype)])
     with MovieWriter(
         out,
         shape=source.shape,
@@ -91,18 +101,21 @@ def import_movie(
         channels=names,
         pixel_size_um=pixel,
         time_h=times,
-        data_range=params.data_range or source.data_range,
+        data_range=limits,
         attrs=notes,
+        resume=key,
     ) as writer:
-        for index in reporter.track(range(frames), f"import {Path(out).stem}", total=frames):
-            frame = source.frame(index)
-            if frame.dtype.kind == "f" and not np.isfinite(frame).all():
-                raise InvalidDataError(
-                    f"frame {index} holds NaN or infinite values",
-                    where=source.where,
-                    mend="replace them by measured values or leave the frame out",
-                )
-            writer.write_frame(index, frame)
+        for index, reason in source.missing.items():
+            writer.write_missing(index, reason)
+        done = {*writer.written(), *source.missing}
+        job = ImportJob(tuple(str(Path(path).absolute()) for path in paths), params, writer.handle(), source)
+        run = run_frames(
+            job, [index for index in range(frames) if index not in done], workers or Workers(),
+            progress=progress or SilentProgress(), description=f"import {Path(out).stem}",
+        )  # fmt: skip
+        with closing(run):
+            for _ in run:
+                pass
     return {
         "movie": str(out),
         "source": [str(path) for path in paths],
@@ -115,7 +128,52 @@ def import_movie(
         "time_last_h": round(float(times[-1]), 6),
         "n_frames": frames,
         "n_channels": channels,
+        "missing_frames": {str(index): reason for index, reason in source.missing.items()},
     }
+
+
+@dataclass(frozen=True)
+class ImportJob:
+    """Copies frames of the movie in ``paths`` through ``handle``; ``source`` is that movie, opened here."""
+
+    paths: tuple[str, ...]
+    params: ImportParams
+    handle: FrameHandle
+    source: MovieSource | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process opens the files itself."""
+        return {**self.__dict__, "source": None}
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[int], None]]:
+        """See `hyped_imaging.parallel.FrameJob`."""
+        source = self.source or open_source(self.paths, self.params)
+
+        def write(index: int) -> None:
+            frame = source.frame(index)
+            if frame.dtype.kind == "f" and not np.isfinite(frame).all():
+                raise InvalidDataError(
+                    f"frame {index} holds NaN or infinite values",
+                    where=source.files[index] if source.files else source.where,
+                    mend="replace them by measured values or leave the frame out",
+                )
+            self.handle.write_frame(index, frame)
+
+        yield write
+
+
+def _resume_key(paths: Sequence[str | Path], params: ImportParams, settled: list[Any]) -> str:
+    """What decides the pixels: the files (path, size, time of change), the parameters, what was settled from
+    them, and this version."""
+    files = []
+    for path in map(Path, paths):
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+        for file in (path, *inside):
+            stat = file.stat()
+            files.append([str(file.absolute()), stat.st_size, stat.st_mtime_ns])
+    told = [files, params.model_dump(mode="json"), settled, version("hyped-imaging")]
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()
 
 
 def settle_channels(source: MovieSource, params: ImportParams, design: Design) -> tuple[str, ...]:

@@ -27,9 +27,10 @@ def read_ngff(paths: Sequence[Path], params: ImportParams) -> MovieSource:
         hours = np.arange(movie.n_frames) * movie.layout.interval_h
     named = bool(movie.attrs.get("channels") or movie.layout.channels)
     scaled = movie.pixel_size_um if own or movie.pixel_size_um != 1.0 else None
-    derived = ("channels", "time_h", "pixel_size_um", "data_range", "schema_version", "kind")
+    derived = ("channels", "time_h", "pixel_size_um", "data_range", "schema_version", "kind", "missing_frames")
     return MovieSource(
         Path(paths[0]), movie.shape, movie.dtype, movie.frame, movie.channels if named else (), scaled, hours,
         hours_since_release=own, data_range=movie.data_range if own else None,
         notes={key: value for key, value in movie.attrs.items() if key not in derived},
+        missing=movie.missing_frames if own else {},
     )  # fmt: skip

@@ -36,8 +36,8 @@ class ImportParams(Params):
 class ExportParams(Params):
     """How the HDF5 files of a release are written."""
 
-    compression: Literal["zstd", "gzip", "none"] = "zstd"
-    """zstd (Blosc with bit shuffling; reading needs ``import hdf5plugin``), gzip (any h5py, ten times
-    slower) or none."""
+    compression: Literal["lz4", "zstd", "gzip", "none"] = "zstd"
+    """lz4 and zstd (Blosc with bit shuffling, fast; reading them needs ``import hdf5plugin`` beside h5py), gzip
+    (any h5py, ten times slower) or none."""
     prefix: str = Field("frame", pattern=r"^[\w.-]+$")
     """Names are ``<prefix>_00000.h5``."""

@@ -31,6 +31,8 @@ class MovieSource:
     hours_since_release : whether ``hours`` counts from the experiment's zero (else from the first frame).
     data_range : (lowest, highest) the camera can give, where known.
     notes : further JSON-able facts kept in the movie's attributes.
+    missing : frames that are lost, and why; ``frame`` is not asked for them.
+    files : the file of each frame, where each has its own; for errors.
     """
 
     where: Path
@@ -43,6 +45,8 @@ class MovieSource:
     hours_since_release: bool = False
     data_range: tuple[float, float] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
+    files: tuple[Path, ...] = ()
 
 
 def natural_key(path: Path) -> list[object]:

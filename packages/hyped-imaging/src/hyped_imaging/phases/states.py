@@ -1,4 +1,4 @@
-"""States of the ``fucci`` system from levels of the two reporters, and mitosis from shape and division."""
+"""States of the ``fucci`` system along tracks, from the levels of the two reporters and signs of mitosis."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.errors import DesignError, InvalidDataError
+from hyped_imaging.phases.mitosis import find_mitosis
 from hyped_imaging.phases.params import PhaseParams
-from hyped_imaging.phases.traces import FloatArray, IntArray, normalise, smooth, track_median
+from hyped_imaging.phases.position import cycle_position
+from hyped_imaging.phases.traces import FloatArray, normalise, smooth
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,12 +49,13 @@ def reporters(table: pd.DataFrame, design: Design) -> tuple[str, str] | None:
 
 
 def call_phases(table: pd.DataFrame, design: Design, params: PhaseParams | None = None) -> pd.DataFrame:
-    """The table with ``phase``, ``phase_per_frame``, ``g1_level`` and ``sg2m_level``; rows in the given
-    order.
+    """The table with ``phase``, ``phase_per_frame``, ``g1_level``, ``sg2m_level``, ``cycle_position`` and
+    ``cycle_position_by``; rows in the given order.
 
-    Levels are shares of what bright nuclei of the movie show. Without reporters in the design ``phase`` is
-    empty and the levels are NaN. Objects of no track, or of one below ``min_frames``, are called from their
-    own frame alone: ``phase_per_frame`` is True.
+    Levels are shares of what bright nuclei of the movie show. ``cycle_position`` goes from 0 at birth to 1 at
+    division, and ``cycle_position_by`` says what it rests on (`position.SOURCES`). Without reporters in the
+    design ``phase`` is empty, and levels and position are NaN. Objects of no track, or of one below
+    ``min_frames``, are called from their own frame alone: ``phase_per_frame`` is True.
 
     Raises
     ------
@@ -77,10 +80,13 @@ def call_phases(table: pd.DataFrame, design: Design, params: PhaseParams | None 
         out["phase_per_frame"] = False
         out["g1_level"] = np.nan
         out["sg2m_level"] = np.nan
+        out["cycle_position"] = np.nan
+        out["cycle_position_by"] = ""
         return out
     order = np.lexsort((table["label"], table["frame"], table["track_id"]))
     rows = table.iloc[order]
     track = rows["track_id"].to_numpy(dtype=np.int64)
+    parent = rows["parent_id"].to_numpy(dtype=np.int64)
     time = rows["time_h"].to_numpy(dtype=np.float64)
     length = np.bincount(track)[track]
     alone = (track == 0) | (length < params.min_frames)
@@ -95,21 +101,25 @@ def call_phases(table: pd.DataFrame, design: Design, params: PhaseParams | None 
     light = rows.get(f"mean_{nuclear}")
     mitotic = find_mitosis(
         track,
-        rows["parent_id"].to_numpy(dtype=np.int64),
+        parent,
         time,
         rows["area_um2"].to_numpy(dtype=np.float64),
         None if light is None else light.to_numpy(dtype=np.float64),
+        rows["border"].to_numpy(dtype=bool) if "border" in rows.columns else None,
         levels[0] >= params.on_share,
         levels[1] >= params.on_share,
         params,
     )
     phase = states(levels[0], levels[1], mitotic & ~alone, params.on_share)
+    position, source = cycle_position(phase, track, parent, time, levels[0], levels[1], alone, params)
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     out["phase"] = phase[back]
     out["phase_per_frame"] = alone[back]
     out["g1_level"] = levels[0][back]
     out["sg2m_level"] = levels[1][back]
+    out["cycle_position"] = position[back]
+    out["cycle_position_by"] = source[back]
     return out
 
 
@@ -123,38 +133,3 @@ def states(
     """
     a, b = g1 >= on, sg2m >= on
     return np.select([mitotic, a & b, a, b], ["M", "G1S", "G1", "S_G2M"], "dark").astype(object)
-
-
-def find_mitosis(
-    track: IntArray,
-    parent: IntArray,
-    time: FloatArray,
-    area: FloatArray,
-    light: FloatArray | None,
-    g1_on: npt.NDArray[np.bool_],
-    sg2m_on: npt.NDArray[np.bool_],
-    params: PhaseParams,
-) -> npt.NDArray[np.bool_]:
-    """Objects that are condensed (smaller and brighter than their track), at the end of S/G2/M.
-
-    That is: G1's reporter off, and either a division follows within ``mitosis_window_h`` or S/G2/M's reporter
-    was on within it. Rows are sorted by track and time.
-    """
-    change = -np.log(np.maximum(area, 1e-9) / np.maximum(track_median(area, track), 1e-9))
-    if light is not None:
-        usual = np.maximum(track_median(light, track), 1e-9)
-        change = change + np.log(np.clip(light / usual, 0.1, 10))
-    last = np.append(track[1:] != track[:-1], True)
-    ends = dict(zip(track[last].tolist(), time[last].tolist(), strict=True))
-    mothers = set(parent[parent > 0].tolist())
-    end = np.array([ends[t] if t in mothers else np.inf for t in track.tolist()])
-    dividing = end - time <= params.mitosis_window_h
-    since = np.full(len(track), np.inf)
-    seen, current = -np.inf, -1
-    for i in range(len(track)):
-        if track[i] != current:
-            seen, current = -np.inf, track[i]
-        if sg2m_on[i]:
-            seen = time[i]
-        since[i] = time[i] - seen
-    return (change > params.mitosis) & ~g1_on & (dividing | (since <= params.mitosis_window_h)) & (track > 0)

@@ -68,6 +68,29 @@ def smooth(
     return np.nanmedian(np.vstack(stack), axis=0) if len(stack) > 1 else values.copy()
 
 
+def earlier_median(
+    values: FloatArray, track: IntArray, time_h: FloatArray, from_h: float, to_h: float, reach: int = 20
+) -> FloatArray:
+    """Median of each trace between ``from_h`` and ``to_h`` hours earlier; NaN where nothing is there.
+
+    Rows are sorted by track and time; at most ``reach`` objects back are looked at.
+    """
+    n = len(values)
+    stack = []
+    for shift in range(1, min(reach, n - 1) + 1):
+        lag = time_h[shift:] - time_h[:-shift]
+        near = (track[shift:] == track[:-shift]) & (lag >= from_h - 1e-9) & (lag <= to_h + 1e-9)
+        row = np.full(n, np.nan)
+        row[shift:][near] = values[:-shift][near]
+        stack.append(row)
+    out = np.full(n, np.nan)
+    if stack:
+        table = np.vstack(stack)
+        some = np.isfinite(table).any(axis=0)
+        out[some] = np.nanmedian(table[:, some], axis=0)
+    return out
+
+
 def track_median(values: FloatArray, track: IntArray) -> FloatArray:
     """Median over the track of each row (the row's own value where ``track`` is 0)."""
     order = np.lexsort((values, track))

@@ -1,4 +1,4 @@
-"""The two CZI libraries as decoders of one frame's tiles; both give the same pixels for every file."""
+"""Decoders of one frame's tiles: the two CZI libraries, and none; all give the same pixels for every file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from hyped_core.errors import CorruptFileError
-from hyped_imaging.readers.structure import MEND
-from hyped_imaging.readers.subblock import check_block, open_binary, read_pixels
+from hyped_imaging.readers.structure import MEND, SELECTABLE
+from hyped_imaging.readers.subblock import Row, check_block, open_binary, read_pixels
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
     from hyped_imaging.readers.czi import CziFile, SceneInfo
 
 Tiles = list[np.ndarray | None]
+_NATIVE = (0, 4, 5, 6)
+"""Compressions that the libraries decode; the others are decoded from their bytes."""
 
 
 class Backend(Protocol):
@@ -31,12 +35,32 @@ class Backend(Protocol):
 
 
 def make_backend(file: CziFile) -> Backend:
-    """The decoder that ``file.reader`` names."""
-    return AicsBackend(file) if file.reader == "aicspylibczi" else PylibBackend(file)
+    """The decoder that ``file.reader`` names.
+
+    Raises
+    ------
+    CorruptFileError
+        The library cannot open the file.
+    """
+    kinds: dict[str, Callable[[CziFile], Backend]] = {
+        "aicspylibczi": AicsBackend, "pylibczirw": PylibBackend, "direct": SubBlocks
+    }  # fmt: skip
+    try:
+        return kinds[file.reader](file)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CorruptFileError(
+            f"{file.reader} cannot open it: {error}", where=file.path, mend=_other(file.reader)
+        ) from error
+
+
+def _other(reader: str) -> str:
+    other = "pylibczirw" if reader == "aicspylibczi" else "aicspylibczi"
+    return f"try --reader {other}, or {MEND}"
 
 
 class SubBlocks:
-    """Reads sub-blocks one by one from their byte offsets."""
+    """Reads sub-blocks one by one from their byte offsets: the reader ``direct``, and what stands in where a
+    library cannot give a tile."""
 
     def __init__(self, file: CziFile) -> None:
         self.path = file.path
@@ -48,41 +72,47 @@ class SubBlocks:
         """Close the file."""
         self.handle.close()
 
+    def read(self, scene: SceneInfo, time: int, rows: pd.DataFrame) -> Tiles:
+        """See `Backend.read`."""
+        return self.gather(scene.index, rows, self.plane)
+
     def check(self, rows: pd.DataFrame) -> None:
         """Look at the head of every sub-block of ``rows`` before a C++ library does."""
         for row in rows.itertuples():
-            check_block(self.handle, row.position, row.n_dims, row.pixel_type)
+            check_block(self.handle, row)
 
-    def plane(self, row: object) -> np.ndarray:
+    def plane(self, row: Row) -> np.ndarray:
         """Pixels (y, x) of one row of the directory."""
-        return read_pixels(
-            self.handle, row.position, row.n_dims, (row.h, row.w), row.pixel_type, row.compression
-        )  # type: ignore[attr-defined]
+        return read_pixels(self.handle, row)
 
-    def gather(self, scene: int, rows: pd.DataFrame, read: object) -> Tiles:
+    def gather(self, scene: int, rows: pd.DataFrame, read: Callable[[Row], np.ndarray]) -> Tiles:
         """Stack ``read(row)`` of every sub-block by tile, channel and Z."""
         channels, depths, tiles = self.axes(scene)
+        channel_at = {value: k for k, value in enumerate(channels)}
+        depth_at = {value: k for k, value in enumerate(depths)}
+        groups: dict[int, list] = {}
+        for row in rows.itertuples():
+            groups.setdefault(row.m, []).append(row)
         out: Tiles = []
-        groups = dict(iter(rows.groupby("m")))
         for m in tiles:
-            group = groups.get(m)
-            if group is None or len(group) < len(channels) * len(depths):
+            group = groups.get(m, [])
+            if len(group) < len(channels) * len(depths):
                 out.append(None)
                 continue
-            first = group.iloc[0]
-            stack = np.empty((len(channels), len(depths), int(first["h"]), int(first["w"])), self.dtype)
-            for row in group.itertuples():
+            stack = np.empty((len(channels), len(depths), group[0].h, group[0].w), self.dtype)
+            for row in group:
                 if (row.h, row.w) != stack.shape[2:]:
                     raise CorruptFileError(
                         f"tile {m} changes its size between planes", where=self.path, mend=MEND
                     )
-                stack[channels.index(row.C), depths.index(row.Z)] = read(row)  # type: ignore[operator]
+                stack[channel_at[row.C], depth_at[row.Z]] = read(row)
             out.append(stack)
         return out
 
 
 class AicsBackend:
-    """aicspylibczi: one call a frame; a frame that is not a full grid of equal tiles is read by sub-block."""
+    """aicspylibczi: one call a frame; a frame that is not a full grid, or a file whose tiles differ in size, is
+    read by sub-block."""
 
     def __init__(self, file: CziFile) -> None:
         import aicspylibczi
@@ -91,6 +121,11 @@ class AicsBackend:
         self.path = file.path
         self.czi = aicspylibczi.CziFile(str(file.path))
         self.dims = self.czi.dims
+        sizes = file.structure.table[["h", "w"]]
+        self.one_size = bool((sizes == sizes.iloc[0]).all(axis=None))
+        self.selected = {
+            name: int(file.structure.table[name].iloc[0]) for name in SELECTABLE if name in self.dims
+        }
 
     def close(self) -> None:
         """Drop the library's handle."""
@@ -103,27 +138,31 @@ class AicsBackend:
     def read(self, scene: SceneInfo, time: int, rows: pd.DataFrame) -> Tiles:
         """See `Backend.read`."""
         channels, depths, tiles = self.blocks.axes(scene.index)
-        full = len(rows) == len(channels) * len(depths) * len(tiles)
-        equal = rows["h"].nunique() == 1 and rows["w"].nunique() == 1
-        if not (full and equal) or ("M" not in self.dims and len(tiles) > 1):
+        shape = (len(tiles), len(channels), len(depths), int(rows["h"].iloc[0]), int(rows["w"].iloc[0]))
+        full = len(rows) == np.prod(shape[:3]) and self.one_size  # else it leaves planes uninitialised
+        known = rows["compression"].isin(_NATIVE).all() and self._numbered(rows, len(tiles))
+        if not (full and known):
             return self.blocks.gather(scene.index, rows, self.blocks.plane)
         self.blocks.check(rows)
         wanted = {name: value for name, value in (("S", scene.index), ("T", time)) if name in self.dims}
         try:
-            data, shape = self.czi.read_image(**wanted, cores=1)
+            data, found = self.czi.read_image(**wanted, **self.selected, cores=1)
         except Exception as error:  # the library's own exceptions are plain Exception subclasses
             raise CorruptFileError(
                 f"aicspylibczi cannot read frame T={time}: {error}",
                 where=self.path,
-                mend="try --reader pylibczirw, or " + MEND,
+                mend=_other("aicspylibczi"),
             ) from error
-        names = [name for name, _ in shape]
+        names = [name for name, _ in found]
+        if data.size != np.prod(shape) or data.dtype != self.blocks.dtype:
+            return self.blocks.gather(scene.index, rows, self.blocks.plane)
         keep = [names.index(name) for name in "MCZYX" if name in names]
         lead = [axis for axis in range(data.ndim) if axis not in keep]
-        data = np.transpose(data, lead + keep).reshape(
-            len(tiles), len(channels), len(depths), data.shape[-2], data.shape[-1]
-        )
-        return list(data)
+        return list(np.transpose(data, lead + keep).reshape(shape))
+
+    def _numbered(self, rows: pd.DataFrame, count: int) -> bool:
+        """The library tells the tiles apart as the directory's table does."""
+        return count == 1 or ("M" in self.dims and bool((rows["M"] == rows["m"]).all()))
 
 
 class PylibBackend:
@@ -138,8 +177,7 @@ class PylibBackend:
         self._open = czi.open_czi(str(file.path))
         self.czi = self._open.__enter__()
         self.has_scenes = "S" in file.dims
-        self.dims = [name for name in "BHTCZ" if name in file.dims]
-        self.many = len(file.scenes) > 1
+        self.dims = [name for name in SELECTABLE + "TCZ" if name in file.dims]
 
     def close(self) -> None:
         """Close the library's handle."""
@@ -151,21 +189,21 @@ class PylibBackend:
         self.blocks.check(rows)
         covered = _covered(rows)
 
-        def plane(row: object) -> np.ndarray:
-            if covered[row.m]:  # type: ignore[attr-defined]
+        def plane(row: Row) -> np.ndarray:
+            if covered[row.m] or row.compression not in _NATIVE:
                 return self.blocks.plane(row)
             return self._roi(scene.index, row)
 
         return self.blocks.gather(scene.index, rows, plane)
 
-    def _roi(self, scene: int, row: object) -> np.ndarray:
+    def _roi(self, scene: int, row: Row) -> np.ndarray:
         where = {name: int(getattr(row, name)) for name in self.dims}
-        roi = (int(row.x), int(row.y), int(row.w), int(row.h))  # type: ignore[attr-defined]
+        roi = (int(row.x), int(row.y), int(row.w), int(row.h))
         try:
             data = self.czi.read(roi=roi, plane=where, scene=scene if self.has_scenes else None)
         except RuntimeError as error:
             raise CorruptFileError(
-                f"pylibCZIrw cannot read plane {where}: {error}", where=self.path, mend=MEND
+                f"pylibCZIrw cannot read plane {where}: {error}", where=self.path, mend=_other("pylibczirw")
             ) from error
         return data[..., 0]
 

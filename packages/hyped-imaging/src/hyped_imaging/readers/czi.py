@@ -1,4 +1,4 @@
-"""A CZI file behind one interface: scenes, tiles, times and raw tile pixels, by either CZI library.
+"""A CZI file behind one interface: scenes, tiles, times and raw tile pixels, by either CZI library or none.
 
 What the file holds comes from its sub-block directory (`CziStructure`), read once; the libraries only decode
 pixels.
@@ -6,10 +6,11 @@ pixels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -23,24 +24,43 @@ if TYPE_CHECKING:
 
     from hyped_imaging.readers.backends import Backend
 
-ReaderName = Literal["auto", "aicspylibczi", "pylibczirw"]
+ReaderName = Literal["auto", "aicspylibczi", "pylibczirw", "direct"]
 _MODULES = {"aicspylibczi": "aicspylibczi", "pylibczirw": "pylibCZIrw"}
 _INSTALL = {"aicspylibczi": "pip install 'hyped-imaging[aics]'", "pylibczirw": "pip install pylibCZIrw"}
 
 
 @dataclass(frozen=True, slots=True)
 class SceneInfo:
-    """A scene: its index in the file, its name, and how many frames, planes in Z and tiles it has."""
+    """A scene: its index in the file, its name, how many frames, planes in Z and tiles it has, its channels.
+
+    ``channels`` are those of `CziFile.channels` that occur in this scene.
+    """
 
     index: int
     name: str
     n_frames: int
     n_z: int
     n_tiles: int
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """A scene's part of the directory: its sub-blocks and the values of T, C, Z and m in them, sorted."""
+
+    info: SceneInfo
+    table: pd.DataFrame
+    frames: list[int]
+    channels: list[int]
+    depths: list[int]
+    tiles: list[int]
 
 
 def choose_reader(reader: str = "auto") -> str:
-    """The library to use: ``auto`` is aicspylibczi where it is installed, else pylibCZIrw.
+    """The reader to use: ``auto`` is aicspylibczi where it is installed, else pylibCZIrw.
+
+    ``direct`` decodes each sub-block from its own bytes, with neither library. The libraries go through their
+    whole list of sub-blocks for every read, so in a file with hundreds of thousands it is several times faster.
 
     Raises
     ------
@@ -51,24 +71,34 @@ def choose_reader(reader: str = "auto") -> str:
     """
     if reader == "auto":
         reader = "aicspylibczi" if find_spec("aicspylibczi") else "pylibczirw"
+    if reader == "direct":
+        return reader
     if reader not in _MODULES:
-        raise UsageError(f"there is no CZI reader {reader!r}", mend=f"readers: auto, {', '.join(_MODULES)}")
+        raise UsageError(
+            f"there is no CZI reader {reader!r}", mend=f"readers: {', '.join(get_args(ReaderName))}"
+        )
     if find_spec(_MODULES[reader]) is None:
         raise MissingDependencyError("is not installed", where=_MODULES[reader], mend=_INSTALL[reader])
     return reader
 
 
-def open_czi(path: str | Path, reader: str = "auto") -> CziFile:
+def open_czi(path: str | Path, reader: str = "auto", select: Mapping[str, int] | None = None) -> CziFile:
     """Open a CZI file after checking that it is whole.
+
+    ``select`` names the value to read of a dimension other than S, T, C, Z, M that has several, for example
+    ``{"H": 1}``; dimensions not named there have to have one value.
 
     Raises
     ------
     MissingFileError, CorruptFileError
         No such file; not a CZI; truncated or damaged.
     UnsupportedDataError
-        RGB, float or mixed pixels, several values in a dimension other than S, T, C, Z, M, split files.
+        RGB, float or mixed pixels, an unread compression, split files, several values in B, V, H, I or R of
+        which ``select`` names none.
+    UsageError, InvalidDataError
+        ``select`` names a dimension that cannot be selected, or a value the file lacks.
     """
-    return CziFile(path, reader=reader)
+    return CziFile(path, reader=reader, select=select)
 
 
 class CziFile:
@@ -76,30 +106,44 @@ class CziFile:
 
     Attributes
     ----------
-    path, reader : the file and the library that decodes its pixels.
+    path, reader : the file and what decodes its pixels (a library's name, or ``direct``).
+    select : value read of B, V, H, I or R, where one was named.
     dims : dimensions that occur, e.g. ``"HSTCZMYX"``.
     dtype : uint8 or uint16.
     channels : names from the metadata, ``C0``, ``C1``, ... where it has none; made unique.
     pixel_size_um : (y, x), None where the file has no scaling.
+    scenes : `SceneInfo` of each scene, in index order. A file without scenes has one, of index 0.
     """
 
-    def __init__(self, path: str | Path, reader: str = "auto") -> None:
+    def __init__(
+        self, path: str | Path, reader: str = "auto", select: Mapping[str, int] | None = None
+    ) -> None:
         self.reader = choose_reader(reader)
-        self.structure = CziStructure(path)
+        self.select = dict(select or {})
+        self.structure = CziStructure(path, self.select)
         self.path = self.structure.path
         self.metadata: CziMetadata = parse_metadata(self.structure.xml)
         table = self.structure.table
-        _number_tiles(table)
+        table["m"] = _number_tiles(table)
         self.dims = self.structure.dims
         self.dtype = GRAY[int(table["pixel_type"].iloc[0])].newbyteorder("=")
-        self._channel_indices = [int(c) for c in np.unique(table["C"])]
-        self.channels = _channel_names(self.metadata.channels, self._channel_indices)
+        indices = _values(table["C"])
+        self.channels = _channel_names(self.metadata.channels, indices)
         self.pixel_size_um = self.metadata.pixel_size_um
         self.bits = self.metadata.bits or 8 * self.dtype.itemsize
-        self._blocks = {int(s): block for s, block in table.groupby("S")}
-        self._frames = {s: np.unique(block["T"].to_numpy()) for s, block in self._blocks.items()}
+        named = dict(zip(indices, self.channels, strict=True))
+        self._scenes = {int(s): self._scene(int(s), block, named) for s, block in table.groupby("S")}
+        self.scenes: tuple[SceneInfo, ...] = tuple(scene.info for scene in self._scenes.values())
         self._backend: Backend | None = None
         self._rows: dict[int, dict[int, pd.DataFrame]] = {}
+
+    def _scene(self, index: int, block: pd.DataFrame, named: Mapping[int, str]) -> _Scene:
+        frames, channels, depths, tiles = (_values(block[name]) for name in ("T", "C", "Z", "m"))
+        name = self.metadata.scenes.get(index, f"S{index}")
+        info = SceneInfo(
+            index, name, len(frames), len(depths), len(tiles), tuple(named[channel] for channel in channels)
+        )
+        return _Scene(info, block, frames, channels, depths, tiles)
 
     def __enter__(self) -> CziFile:
         return self
@@ -114,17 +158,6 @@ class CziFile:
             self._backend = None
 
     # -- what there is ----
-    @property
-    def scenes(self) -> tuple[SceneInfo, ...]:
-        """The scenes, in index order. A file without scenes has one, of index 0."""
-        found = []
-        for index, block in self._blocks.items():
-            name = self.metadata.scenes.get(index, f"S{index}")
-            found.append(
-                SceneInfo(index, name, len(self._frames[index]), block["Z"].nunique(), block["m"].nunique())
-            )
-        return tuple(found)
-
     def scene(self, key: int | str) -> SceneInfo:
         """The scene with this name, ``S<index>`` or index.
 
@@ -133,16 +166,15 @@ class CziFile:
         InvalidDataError
             There is none; the error lists those there are.
         """
-        scenes = self.scenes
         for matches in (
             lambda s: s.name == key,
             lambda s: f"S{s.index}" == key,
             lambda s: str(s.index) == str(key),
         ):
-            for info in scenes:
+            for info in self.scenes:
                 if matches(info):
                     return info
-        known = ", ".join(f"{s.name} (index {s.index})" for s in scenes)
+        known = ", ".join(f"{s.name} (index {s.index})" for s in self.scenes)
         raise InvalidDataError(f"has no scene {key!r}", where=self.path, mend=f"scenes there: {known}")
 
     def n_frames(self, scene: int | str) -> int:
@@ -154,9 +186,8 @@ class CziFile:
 
         A tile that frame ``frame`` lacks is listed at the place it has in other frames.
         """
-        info = self.scene(scene)
-        block = self._blocks[info.index]
-        time = self._frames[info.index][frame]
+        found = self._scenes[self.scene(scene).index]
+        block, time = found.table, found.frames[frame]
         ordered = block.assign(other=block["T"] != time).sort_values(["m", "other", "T"], kind="stable")
         return ordered.drop_duplicates("m")[["m", "x", "y", "w", "h"]].reset_index(drop=True)
 
@@ -166,14 +197,22 @@ class CziFile:
 
     # -- pixels ----
     def read_tiles(self, scene: int | str, frame: int) -> list[np.ndarray | None]:
-        """Raw pixels of one frame, a (c, z, y, x) array for each row of `tiles`; None for a tile it lacks."""
+        """Raw pixels of one frame, a (c, z, y, x) array for each row of `tiles`; None for a tile it lacks.
+
+        ``c`` are the scene's channels (`SceneInfo.channels`).
+
+        Raises
+        ------
+        CorruptFileError
+            Pixels of this frame are damaged; other frames can be read all the same.
+        """
         from hyped_imaging.readers.backends import make_backend
 
         info = self.scene(scene)
         if self._backend is None:
             self._backend = make_backend(self)
         return self._backend.read(
-            info, int(self._frames[info.index][frame]), self.frame_rows(info.index, frame)
+            info, self._scenes[info.index].frames[frame], self.frame_rows(info.index, frame)
         )
 
     def read_tile(self, scene: int | str, frame: int, channel: int, tile: int, z: int = 0) -> np.ndarray:
@@ -190,23 +229,37 @@ class CziFile:
         return data[channel, z]
 
     def frame_rows(self, scene: int, frame: int) -> pd.DataFrame:
-        """Sub-blocks of one frame (rows of the directory, sorted by C, Z, m)."""
+        """Sub-blocks of one frame (rows of the directory, sorted by C, Z, M)."""
+        found = self._scenes[scene]
         if scene not in self._rows:
-            self._rows = {scene: {int(t): rows for t, rows in self._blocks[scene].groupby("T")}}
-        return self._rows[scene][int(self._frames[scene][frame])]
+            self._rows = {scene: {int(t): rows for t, rows in found.table.groupby("T")}}
+        return self._rows[scene][found.frames[frame]]
 
     def axes(self, scene: int) -> tuple[list[int], list[int], list[int]]:
-        """Values of C (over the file), Z and m (over the scene)."""
-        block = self._blocks[scene]
-        return self._channel_indices, sorted(set(block["Z"].tolist())), sorted(set(block["m"].tolist()))
+        """Values of C, Z and m in the scene."""
+        found = self._scenes[scene]
+        return found.channels, found.depths, found.tiles
 
 
-def _number_tiles(table: pd.DataFrame) -> None:
-    """Add column ``m``: the mosaic index, or the place in the file among the sub-blocks of the same plane."""
-    order = table.groupby(["S", "T", "C", "Z"]).cumcount()
-    table["m"] = np.where(
-        (table["M"] >= 0) & ~table.duplicated(["S", "T", "C", "Z", "M"], keep=False), table["M"], order
-    )
+def _values(column: pd.Series) -> list[int]:
+    """Distinct values, sorted."""
+    return np.unique(column.to_numpy()).tolist()
+
+
+def _number_tiles(table: pd.DataFrame) -> np.ndarray:
+    """A tile's number within its scene: the mosaic index where every sub-block of the scene has one of its own
+    in its plane; else the number of its rectangle where rectangles repeat from plane to plane; else its place
+    in the file among the sub-blocks of its plane."""
+    plane = ["S", "T", "C", "Z"]
+    order = table.groupby(plane).cumcount().to_numpy()
+    bad = (table["M"] < 0) | table.duplicated([*plane, "M"], keep=False)
+    scenes = table["S"].to_numpy()
+    numbers = table["M"].to_numpy().copy()
+    for scene in np.unique(scenes[bad.to_numpy()]):
+        mine = scenes == scene
+        place = table.loc[mine].groupby(["x", "y", "w", "h"], sort=False).ngroup().to_numpy()
+        numbers[mine] = place if place.max() == order[mine].max() else order[mine]
+    return numbers
 
 
 def _channel_names(named: tuple[str, ...], indices: list[int]) -> tuple[str, ...]:

@@ -10,13 +10,20 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hyped_core.errors import CorruptFileError, MissingFileError, UnsupportedDataError
+from hyped_core.errors import (
+    CorruptFileError,
+    InvalidDataError,
+    MissingFileError,
+    UnsupportedDataError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +32,8 @@ HEADER = 32
 """Bytes of a segment's header."""
 DIMENSIONS = "BVHISRTCZM"
 """Dimensions of a sub-block beside X and Y; one that is absent counts as 0."""
+SELECTABLE = "BVHIR"
+"""Dimensions of which one value is read."""
 GRAY = {0: np.dtype("u1"), 1: np.dtype("<u2")}
 """Pixel types that HYPED reads."""
 PIXEL_NAMES = {
@@ -40,6 +49,9 @@ PIXEL_NAMES = {
     12: "Gray32",
     13: "Gray64",
 }
+COMPRESSIONS = {0: "uncompressed", 1: "JPEG", 4: "JPEG XR", 5: "zstd0", 6: "zstd1"}
+"""Compressions that are read."""
+_UNREAD = {2: "LZW"}
 ABSENT_M = -1
 """Mosaic index of a sub-block that has none."""
 _CHECKED = 20_000
@@ -84,6 +96,7 @@ class CziStructure:
     Attributes
     ----------
     path : the file.
+    select : value to read of a dimension of `SELECTABLE`.
     table : DataFrame, one row a sub-block of full resolution, sorted by S, T, C, Z, M: columns of
         `DIMENSIONS` (int), ``x, y, w, h`` (pixels, the stage's coordinates), ``pixel_type, compression,
         position`` (byte offset of the segment).
@@ -91,8 +104,16 @@ class CziStructure:
     xml : the metadata as text.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, select: Mapping[str, int] | None = None) -> None:
         self.path = Path(path)
+        self.select = dict(select or {})
+        unknown = [name for name in self.select if name not in SELECTABLE or len(name) != 1]
+        if unknown:
+            raise UsageError(
+                f"a value of dimension {', '.join(unknown)} cannot be selected",
+                where=path,
+                mend=f"dimensions that can: {', '.join(SELECTABLE)}",
+            )
         if self.path.is_dir():
             raise MissingFileError("is a folder, not a CZI file", where=path, mend=_inside(self.path))
         if not self.path.is_file():
@@ -205,10 +226,13 @@ class CziStructure:
             raise self._corrupt("holds no image")
         if start + 32 * count > end:
             raise self._corrupt(f"damaged: the directory has no room for its {count} entries")
-        groups = []
+        runs: dict[int, list[np.ndarray]] = {}
         for first, number, n_dims in self._runs(view, start, count, end):
             kind = np.dtype([("head", _HEAD), ("dim", _DIMENSION, (n_dims,))])
-            groups.append(_columns(np.frombuffer(view[first : first + kind.itemsize * number], kind)))
+            runs.setdefault(n_dims, []).append(
+                np.frombuffer(view[first : first + kind.itemsize * number], kind)
+            )
+        groups = [_columns(np.concatenate(found)) for found in runs.values()]
         dims = set().union(*(group.pop("dims") for group in groups))
         merged = {key: np.concatenate([group[key] for group in groups]) for key in groups[0]}
         merged["dims"] = "".join(name for name in DIMENSIONS + "YX" if name in dims or name in "YX")
@@ -227,9 +251,18 @@ class CziStructure:
             if not 2 <= n_dims <= 20 or offset + stride > end:
                 raise self._corrupt(f"damaged directory entry {done}")
             room = min(count - done, (end - offset) // stride)
-            raw = np.frombuffer(view[offset : offset + room * stride], np.uint8).reshape(room, stride)
-            same = (raw[:, 28:32].copy().view("<i4")[:, 0] == n_dims) & (raw[:, 0] == 68) & (raw[:, 1] == 86)
-            number = room if same.all() else int(np.argmin(same))
+            number, look = 1, 64  # look ahead in growing steps: short runs by turns cost no more than long ones
+            while number < room:
+                ahead = min(look, room - number)
+                first = offset + number * stride
+                raw = np.frombuffer(view[first : first + ahead * stride], np.uint8).reshape(ahead, stride)
+                same = (
+                    (raw[:, 28:32].copy().view("<i4")[:, 0] == n_dims) & (raw[:, 0] == 68) & (raw[:, 1] == 86)
+                )
+                number += ahead if same.all() else int(np.argmin(same))
+                if not same.all():
+                    break
+                look *= 4
             runs.append((offset, number, n_dims))
             done, offset = done + number, offset + number * stride
         return runs
@@ -274,6 +307,7 @@ class CziStructure:
         table = table.loc[full].drop(columns=["pyramid", "stored_w", "stored_h"])
         if table.empty:
             raise UnsupportedDataError("holds no image of full resolution", where=self.path)
+        table = self._selected(table)
         if (table["part"] != 0).any():
             raise UnsupportedDataError(
                 "its pixels are split over several files",
@@ -292,15 +326,37 @@ class CziStructure:
             raise UnsupportedDataError(
                 "mixes 8 and 16 bit pixels", where=self.path, mend="convert all channels to 16 bits in ZEN"
             )
-        for name in "BVHIR":
-            values = sorted(set(table[name]))
+        unread = sorted(set(table["compression"]) - set(COMPRESSIONS))
+        if unread:
+            names = ", ".join(_UNREAD.get(kind, f"method {kind}") for kind in unread)
+            raise UnsupportedDataError(
+                f"its pixels are compressed with {names}",
+                where=self.path,
+                mend="save it in ZEN uncompressed or with zstd",
+            )
+        return table.sort_values(["S", "T", "C", "Z", "M", "position"], kind="stable", ignore_index=True)
+
+
+    def _selected(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The sub-blocks with the selected values; every dimension of `SELECTABLE` has one value there."""
+        for name, value in self.select.items():
+            there = sorted(set(table[name].tolist()))
+            table = table.loc[table[name] == value]
+            if table.empty:
+                raise InvalidDataError(
+                    f"has no {name}={value}",
+                    where=self.path,
+                    mend=f"values of {name} there: {', '.join(map(str, there))}",
+                )
+        for name in SELECTABLE:
+            values = sorted(set(table[name].tolist()))
             if len(values) > 1:
                 raise UnsupportedDataError(
-                    f"has {len(values)} values in dimension {name}",
+                    f"has {len(values)} values in dimension {name}: {', '.join(map(str, values[:10]))}",
                     where=self.path,
-                    mend=f"save one of them ({name}) as a file of its own in ZEN",
+                    mend=f"choose one by the parameter `select`, for example {{{name}: {values[0]}}}",
                 )
-        return table.sort_values(["S", "T", "C", "Z", "M", "position"], kind="stable", ignore_index=True)
+        return table
 
 
 def _columns(raw: np.ndarray) -> dict[str, np.ndarray]:

@@ -65,7 +65,7 @@ def _from_subblocks(
 
 
 def _subblock_time(file: BinaryIO, row: Any) -> np.datetime64 | None:
-    found = _TIME.search(read_metadata(file, row.position, row.n_dims, row.pixel_type))
+    found = _TIME.search(read_metadata(file, row))
     iso = _ISO.match(found.group(1)) if found else None
     return np.datetime64(iso.group(0), "ns") if iso else None
 

@@ -11,8 +11,11 @@ from hyped_core.contracts import ImageMeta
 from hyped_core.errors import DesignError, InvalidDataError
 
 
-def select_planes(planes: npt.NDArray, meta: ImageMeta, channels: Sequence[str]) -> npt.NDArray[np.float32]:
-    """The planes of ``channels`` in that order, (len(channels), y, x) float32.
+def select_planes(
+    planes: npt.NDArray, meta: ImageMeta, channels: Sequence[str], dtype: npt.DTypeLike | None = np.float32
+) -> npt.NDArray:
+    """The planes of ``channels`` in that order, (len(channels), y, x), new memory of ``dtype`` (None: as they
+    came).
 
     Raises
     ------
@@ -41,7 +44,9 @@ def select_planes(planes: npt.NDArray, meta: ImageMeta, channels: Sequence[str])
                 where="channels",
                 mend=f"channels there: {', '.join(meta.channels)}; set config.channels or mend the design",
             )
-    chosen = planes[[meta.channels.index(name) for name in channels]].astype(np.float32)
+    chosen = planes[[meta.channels.index(name) for name in channels]]
+    with np.errstate(over="ignore"):  # what does not fit is infinite, and said below
+        chosen = chosen.astype(dtype or chosen.dtype, copy=False)
     check_finite(chosen, "+".join(channels))
     return chosen
 

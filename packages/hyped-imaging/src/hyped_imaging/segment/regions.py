@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
+
+from hyped_imaging.segment.kernels_blobs import centroids, group_pixels, outline, region_quantile, row_ends, touching
 
 LabelImage = npt.NDArray[np.int32]
 FloatImage = npt.NDArray[np.float32]
 
+BRIGHT_SHARE = 0.8
+"""A region's brightness is this quantile of its pixels: high, since its rim is blurred."""
 
-def saddles(labels: LabelImage, height: FloatImage) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
-    """For each pair of touching regions (a < b): the highest pass between them, as (a, b, height of the
-    pass)."""
-    firsts, seconds, passes = [], [], []
-    for here, there in (
-        ((slice(None), slice(None, -1)), (slice(None), slice(1, None))),
-        ((slice(None, -1), slice(None)), (slice(1, None), slice(None))),
-    ):
-        p, q = labels[here], labels[there]
-        touching = (p != q) & (p > 0) & (q > 0)
-        firsts.append(np.minimum(p[touching], q[touching]))
-        seconds.append(np.maximum(p[touching], q[touching]))
-        passes.append(np.minimum(height[here][touching], height[there][touching]))
-    a, b, h = np.concatenate(firsts), np.concatenate(seconds), np.concatenate(passes)
+
+POINTS = 25
+"""Points at which the line between two centres is looked at."""
+
+
+class Saddles(NamedTuple):
+    """Pairs of touching regions, in the order of their numbers."""
+
+    a: npt.NDArray[np.int32]
+    b: npt.NDArray[np.int32]
+    """Numbers of the two, a < b."""
+    height: npt.NDArray[np.float32]
+    """Height of the highest pass between them."""
+    length: npt.NDArray[np.int64]
+    """Pairs of 4-neighbours across their border."""
+
+
+def saddles(labels: LabelImage, height: FloatImage) -> Saddles:
+    """The pairs of touching regions, with the highest pass and the length of their border."""
+    a, b, h = touching(labels, height)
     order = np.lexsort((-h, b, a))
     a, b, h = a[order], b[order], h[order]
     first = np.ones(len(a), dtype=bool)
     first[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
-    return a[first], b[first], h[first]
+    start = np.flatnonzero(first)
+    return Saddles(a[start], b[start], h[start], np.diff(start, append=len(a)))
 
 
 def merge_shallow(labels: LabelImage, height: FloatImage, share: float) -> LabelImage:
     """Join touching regions whose pass is at least ``share`` of the lower of their two peaks, highest pass
     first."""
-    count = int(labels.max())
-    peak = np.full(count + 1, -np.inf)
-    inside = np.flatnonzero(labels)
-    np.maximum.at(peak, labels.ravel()[inside], height.ravel()[inside])
+    count = int(labels.max(initial=0))
+    order, begin = group_pixels(labels, count)
+    peak = region_quantile(height.ravel(), order, begin, 1.0)
     parent = np.arange(count + 1)
-
-    a, b, h = saddles(labels, height)
+    a, b, h, _ = saddles(labels, height)
     for i in np.argsort(-h, kind="stable"):
         p, q = _root(parent, int(a[i])), _root(parent, int(b[i]))
         if p != q and h[i] >= share * min(peak[p], peak[q]):
             low, high = min(p, q), max(p, q)
             parent[high] = low
             peak[low] = max(peak[low], peak[high])
-    return np.array([_root(parent, i) for i in range(count + 1)], np.int32)[labels]
+    return _renamed(labels, parent)
 
 
 def merge_convex(
@@ -55,6 +66,7 @@ def merge_convex(
     signal: FloatImage,
     *,
     solidity: float,
+    neck: float,
     dip: float,
     contrast: float,
     max_area: float,
@@ -66,51 +78,105 @@ def merge_convex(
     labels : regions of the watershed.
     outlined : the same regions, each within its own outline; shapes are judged on these.
     solidity : least share of the convex hull that the two fill together.
-    dip : least brightness on the pass between them, as a share of the dimmer one's.
+    neck : least length of the border of two, as a share of the diameter of the smaller one.
+    dip : least brightness on the line from centre to centre, as a share of the lower of the peaks on either side.
     contrast : least brightness of the dimmer as a share of the brighter one's.
     max_area : largest body that may result, pixels.
     """
     import cv2
-    from scipy.ndimage import find_objects
 
-    count = int(labels.max())
-    boxes = find_objects(outlined, max_label=count)
-    areas = np.bincount(outlined.ravel(), minlength=count + 1).astype(np.float64)
-    brightness = np.zeros(count + 1)
-    present = np.flatnonzero(areas[1:]) + 1
-    hulls: dict[int, npt.NDArray] = {}
-    for i in present:
-        box = boxes[i - 1]
-        piece = (outlined[box] == i).astype(np.uint8)
-        brightness[i] = np.median(signal[box][piece.astype(bool)])
-        contours, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        points = np.concatenate(contours).reshape(-1, 2) + [box[1].start, box[0].start]
-        hulls[int(i)] = cv2.convexHull(points.astype(np.int32))
+    count = int(labels.max(initial=0))
+    order, begin = group_pixels(outlined, count)
+    areas = np.diff(begin).astype(np.float64)
+    brightness = region_quantile(signal.ravel(), order, begin, 0.5)
+    a, b, _, length = saddles(outlined, signal)
+    centres = centroids(order, begin, labels.shape[1])
+    height = lowest_between(signal, centres[a], centres[b])
+    dimmer, brighter = np.minimum(brightness[a], brightness[b]), np.maximum(brightness[a], brightness[b])
+    alike = (height >= dip) & (dimmer >= contrast * brighter) & (areas[a] + areas[b] <= max_area)
+    neighbours: dict[int, dict[int, int]] = {}
+    for p, q, n in zip(a[alike].tolist(), b[alike].tolist(), length[alike].tolist(), strict=True):
+        neighbours.setdefault(p, {})[q] = n
+        neighbours.setdefault(q, {})[p] = n
+    hulls = {i: cv2.convexHull(row_ends(order[begin[i] : begin[i + 1]], labels.shape[1])) for i in sorted(neighbours)}
     parent = np.arange(count + 1)
-    waiting = []
-    for a, b, height in zip(*saddles(outlined, signal), strict=True):
-        dimmer = min(brightness[a], brightness[b])
-        if height < dip * dimmer or dimmer < contrast * max(brightness[a], brightness[b]):
-            continue
-        waiting.append((-_fill(hulls[int(a)], hulls[int(b)], areas[a] + areas[b]), int(a), int(b)))
-    for _, a, b in sorted(waiting):
-        p, q = _root(parent, a), _root(parent, b)
-        total = areas[p] + areas[q]
-        if p == q or total > max_area or _fill(hulls[p], hulls[q], total) < solidity:
-            continue
-        low, high = min(p, q), max(p, q)
-        parent[high] = low
-        areas[low] = total
-        hulls[low] = cv2.convexHull(np.concatenate([hulls[p], hulls[q]]))
-    return np.array([_root(parent, i) for i in range(count + 1)], np.int32)[labels]
+    while True:
+        waiting = []
+        for group in _groups(neighbours):
+            total = sum(areas[i] for i in group)
+            if total > max_area or len(group) == 2 and _neck(*group, areas, neighbours) < neck:
+                continue
+            fill = _fill([hulls[i] for i in group], total)
+            if fill >= solidity:
+                waiting.append((-fill, group))
+        joined: set[int] = set()
+        for _, group in sorted(waiting):
+            if joined.isdisjoint(group):
+                joined.update(group)
+                _join(group, parent, areas, hulls, neighbours)
+        if not joined:
+            return _renamed(labels, parent)
 
 
-def _fill(a: npt.NDArray, b: npt.NDArray, area: float) -> float:
-    """Share of the joint convex hull of two hulls that ``area`` pixels fill (contours run through pixel
+def lowest_between(signal: FloatImage, start: npt.NDArray, stop: npt.NDArray) -> npt.NDArray:
+    """How deep each line (n, 2) from ``start`` to ``stop`` dips: its lowest value, as a share of the lower of the
+    highest before and the highest after it; 1 where it rises or falls throughout."""
+    share = np.linspace(0, 1, POINTS)[:, None, None]
+    y, x = np.moveaxis(np.rint(start + (stop - start) * share).astype(np.intp), -1, 0)
+    values = np.maximum(signal[y, x], 1e-6)
+    before = np.maximum.accumulate(values, axis=0)
+    after = np.maximum.accumulate(values[::-1], axis=0)[::-1]
+    return (values / np.minimum(before, after)).min(axis=0)
+
+
+def _groups(neighbours: dict[int, dict[int, int]]) -> set[tuple[int, ...]]:
+    """Pairs of neighbours, and threes of which one touches both others: a nucleus cut in three shows its shape
+    only whole."""
+    found: set[tuple[int, ...]] = set()
+    for i, near in neighbours.items():
+        ordered = sorted(near)
+        for k, p in enumerate(ordered):
+            found.add((min(i, p), max(i, p)))
+            for q in ordered[k + 1 :]:
+                found.add(tuple(sorted((i, p, q))))
+    return found
+
+
+def _neck(p: int, q: int, areas: npt.NDArray, neighbours: dict[int, dict[int, int]]) -> float:
+    """Length of the border of two regions against the diameter of the smaller one; a slanted border has 4 / pi
+    times as many pairs of 4-neighbours as its length, on average."""
+    return np.pi / 4 * neighbours[p][q] / np.sqrt(4 / np.pi * min(areas[p], areas[q]))
+
+
+def _join(
+    group: tuple[int, ...],
+    parent: npt.NDArray,
+    areas: npt.NDArray,
+    hulls: dict[int, npt.NDArray],
+    neighbours: dict[int, dict[int, int]],
+) -> None:
+    """Make the regions of ``group`` the first of them."""
+    import cv2
+
+    first, *others = group
+    hulls[first] = cv2.convexHull(np.concatenate([hulls[i] for i in group]))
+    for i in others:
+        parent[i] = first
+        areas[first] += areas[i]
+        del hulls[i]
+        for near, length in neighbours.pop(i).items():
+            neighbours[near].pop(i)
+            if near != first:
+                length += neighbours[first].get(near, 0)
+                neighbours[first][near] = neighbours[near][first] = length
+
+
+def _fill(hulls: list[npt.NDArray], area: float) -> float:
+    """Share of the joint convex hull of several hulls that ``area`` pixels fill (hulls run through pixel
     centres)."""
     import cv2
 
-    hull = cv2.convexHull(np.concatenate([a, b]))
+    hull = cv2.convexHull(np.concatenate(hulls))
     return area / max(1.0, cv2.contourArea(hull) + cv2.arcLength(hull, True) / 2 + 1)
 
 
@@ -121,6 +187,10 @@ def _root(parent: npt.NDArray, i: int) -> int:
     return i
 
 
+def _renamed(labels: LabelImage, parent: npt.NDArray) -> LabelImage:
+    return np.array([_root(parent, i) for i in range(len(parent))], np.int32)[labels]
+
+
 def outline_regions(
     labels: LabelImage, signal: FloatImage, level: float, min_area: float, *, renumber: bool = True
 ) -> LabelImage:
@@ -129,29 +199,21 @@ def outline_regions(
     Brightness is the 80th percentile of the region's pixels. Pieces below ``min_area`` pixels are dropped and
     the others numbered from 1 in the order of the regions, or keep their number (``renumber=False``).
     """
-    import cv2
-    from scipy.ndimage import find_objects
+    order, begin = group_pixels(labels, int(labels.max(initial=0)))
+    brightness = region_quantile(signal.ravel(), order, begin, BRIGHT_SHARE)
+    return outline(labels, signal, order, begin, np.float32(level) * brightness, min_area, renumber)
 
-    out = np.zeros(labels.shape, np.int32)
-    number = 0
-    for index, box in enumerate(find_objects(labels), start=1):
-        if box is None:
-            continue
-        inside = labels[box] == index
-        if inside.sum() < min_area:
-            continue
-        brightness = np.percentile(signal[box][inside], 80)
-        piece = (inside & (signal[box] > level * brightness)).astype(np.uint8)
-        piece = np.pad(piece, 1)
-        piece = cv2.morphologyEx(piece, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
-        contours, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        if not contours:
-            continue
-        whole = np.zeros(piece.shape, np.uint8)
-        cv2.drawContours(whole, [max(contours, key=cv2.contourArea)], -1, 1, thickness=cv2.FILLED)
-        kept = whole[1:-1, 1:-1].astype(bool) & inside
-        if kept.sum() < min_area:
-            continue
-        number += 1
-        out[box][kept] = number if renumber else index
-    return out
+
+def keep_brightness(labels: LabelImage, signal: FloatImage, least: float, most: float | None) -> LabelImage:
+    """Drop regions dimmer than ``least`` or brighter than ``most`` times the median region, and number the others
+    from 1; a region's brightness is the median of its pixels."""
+    count = int(labels.max(initial=0))
+    if count == 0 or (least <= 0 and most is None):
+        return labels
+    brightness = region_quantile(signal.ravel(), *group_pixels(labels, count), 0.5)
+    typical = np.median(brightness[1:])
+    kept = brightness >= least * typical
+    if most is not None:
+        kept &= brightness <= most * typical
+    kept[0] = False
+    return (np.cumsum(kept) * kept).astype(np.int32)[labels]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from hyped_core.simulate.biology import alive_at, cycle_position
 from hyped_imaging.simulate.params import SimulateParams
 from hyped_imaging.simulate.render import measure
 from hyped_imaging.simulate.scene import SceneLife, crop
@@ -77,6 +78,7 @@ class TruthTable:
                     "cell_id": shown.astype(np.int64),
                     "g1_level": moment.looks.g1[order],
                     "sg2m_level": moment.looks.sg2m[order],
+                    "cycle_position": _positions(cells, moment.time_h)[shown - 1],
                 }
             )
         )
@@ -89,6 +91,13 @@ class TruthTable:
         table = pd.concat(self._frames, ignore_index=True)
         first = table.groupby("track_id")["parent_id"].transform("first")
         return table.assign(parent_id=first).sort_values(["frame", "track_id"], ignore_index=True)
+
+
+def _positions(cells: pd.DataFrame, time_h: float) -> npt.NDArray[np.float64]:
+    """Place in the cycle of every cell of the scene; NaN where it is not alive (debris)."""
+    out = np.full(len(cells), np.nan)
+    out[alive_at(cells, time_h)] = cycle_position(cells, time_h)
+    return out
 
 
 def phase_fractions(tracks: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,8 @@ class StitchParams(Params):
     refine: bool = True
     """Refine the stage's tile positions by correlation of the overlaps."""
     registration_frames: int = Field(12, ge=1)
-    """Time points, evenly spread, over which the overlaps' correlation is averaged."""
+    """Time points, evenly spread, over which the overlaps' correlation is averaged, at most: fewer are read
+    where no pair moves any more."""
     registration_channels: tuple[str, ...] = ()
     """Channels to register by; all where empty (each weighs by how well it correlates)."""
     max_shift_px: int = Field(16, ge=1)
@@ -42,11 +43,21 @@ class StitchParams(Params):
     Pixels that no tile covers are 0."""
     z_projection: Literal["max", "mean"] | int = "max"
     """How planes in Z become one: their maximum, their mean, or the plane of this index."""
+    correct_drift: bool = False
+    """Move every frame back by the stage's drift, in whole pixels: what leaves the frame is cut, what is left
+    empty is 0. Reads the scene twice. The drift is reported either way, and left alone where it is no more than
+    the cells' own motion explains."""
+    max_drift_px: int = Field(64, ge=1)
+    """Largest drift between neighbouring frames that is looked for, in pixels."""
+    max_lost_frames: float = Field(0.1, ge=0, le=1)
+    """Share of frames that may be unreadable: they are recorded and left out; more of them are an error."""
     pixel_size_um: float | None = Field(None, gt=0)
     """Edge of a pixel, for a file that does not say."""
     interval_min: float | None = Field(None, gt=0)
     """Minutes between frames, for a file that does not say when they were taken."""
     start_h: float | None = None
     """Hours since release at the file's first frame; the design's ``timeline.imaging_start_h`` where None."""
+    select: dict[str, int] = Field(default_factory=dict)
+    """Which value to read of a dimension B, V, H, I or R that has several, for example {H: 1}."""
     channels: dict[str, str] = Field(default_factory=dict)
     """Channel name in the file -> name in the movie, where the design's names and aliases do not say."""

@@ -48,8 +48,9 @@ class ScenePlan:
         height, width = (int(n) for n in (self.corners + self.sizes).max(axis=0))
         return len(self.time_h), len(self.channels), height, width
 
-    def estimate(self) -> dict[str, Any]:
-        """What it will cost: disk (uncompressed, MiB), memory (MiB) and seconds, roughly."""
+    def estimate(self, processes: int = 1) -> dict[str, Any]:
+        """What it will cost with so many processes: disk (uncompressed, the smaller levels included, MiB), memory
+        of a process (MiB) and seconds, roughly."""
         frames, channels, height, width = self.shape
         tiles = int(self.sizes.prod(axis=1).sum()) * channels * self.scene.n_z
         return {
@@ -57,9 +58,9 @@ class ScenePlan:
             "frames": frames,
             "shape": list(self.shape),
             "tiles": len(self.corners),
-            "disk_mib": round(2 * frames * channels * height * width / _MIB, 1),
-            "memory_mib": round((250 * _MIB + 14 * tiles + 6 * channels * height * width) / _MIB, 1),
-            "seconds": round(1.0 + frames * (0.002 + 20e-9 * tiles), 1),
+            "disk_mib": round(2.67 * frames * channels * height * width / _MIB, 1),
+            "memory_mib": round((250 * _MIB + 6 * tiles + 6 * channels * height * width) / _MIB, 1),
+            "seconds": round(2.0 + 400e-9 * tiles + frames * (0.003 + 25e-9 * tiles) / processes, 1),
         }
 
 
@@ -77,7 +78,7 @@ def plan_scene(
         The file says nothing of its pixel size or times and no parameter does; a channel is missing.
     """
     info = czi.scene(scene)
-    channels = tuple(_channel_name(name, params, design) for name in czi.channels)
+    channels = tuple(_channel_name(name, params, design) for name in info.channels or czi.channels)
     if len(set(channels)) != len(channels):
         raise InvalidDataError(f"two channels would be named alike: {', '.join(channels)}", where=czi.path,
                                mend="correct the parameter `channels` or the design's aliases")  # fmt: skip

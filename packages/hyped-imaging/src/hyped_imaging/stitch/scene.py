@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import json
+from contextlib import closing
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from hyped_core.context import Progress, SilentProgress
-from hyped_core.errors import ParamsError
-from hyped_core.io.atomic import write_json
+from hyped_core.errors import CorruptFileError
+from hyped_core.io.atomic import remove, write_json
+from hyped_imaging.parallel import Workers, run_frames
 from hyped_imaging.readers.czi import CziFile
-from hyped_imaging.stitch.flatfield import (
-    Flatfield,
-    block_means,
-    block_noise,
-    estimate_flatfield,
-    estimate_offset,
-)
-from hyped_imaging.stitch.fuse import Fuser, seam_error
-from hyped_imaging.stitch.layout import Layout, solve_layout
+from hyped_imaging.stitch.calibrate import Calibration, calibrate
+from hyped_imaging.stitch.drift import DriftMeter, bin_factor, drift_record
+from hyped_imaging.stitch.job import FrameNote, StitchJob
 from hyped_imaging.stitch.params import StitchParams
 from hyped_imaging.stitch.plan import ScenePlan
-from hyped_imaging.stitch.record import illumination_record, pair_record, tile_records
-from hyped_imaging.stitch.register import Overlap, PairShift, find_overlaps, measure_pairs
+from hyped_imaging.stitch.record import level_record, offset_note
+from hyped_imaging.stitch.source import TileSource
 
-_SEAM_FRAMES = 3
-_KEEP_BYTES = 96 * 2**20
-"""Frames of small scenes are read once, though illumination, layout and fusion all need them."""
-_NOISE_EVERY = 8
-"""Noise is measured in every eighth of the frames that the illumination is taken from."""
+if TYPE_CHECKING:
+    from hyped_core.container.movies import MovieWriter
+
+_LOST_AT_START = 3
+"""So many frames lost before any was read: the file is at fault, not a frame."""
+_HEAD_BYTES = 512
 
 
 def stitch_scene(
@@ -41,215 +39,171 @@ def stitch_scene(
     out: str | Path,
     params: StitchParams,
     *,
+    workers: Workers | None = None,
     qc: str | Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the scene's movie to ``out`` and return its record (written to ``qc`` too where that is given).
 
-    Memory is that of a few frames, whatever their number. The movie appears whole or not at all.
+    Memory is that of a few frames, whatever their number. The movie appears whole or not at all; a run that
+    was ended goes on where it was when the same is asked for again, and gives the same bytes. A frame that
+    cannot be read is recorded as missing in the movie and in the record.
+
+    Raises
+    ------
+    CorruptFileError
+        More than ``max_lost_frames`` of the frames cannot be read, or none of the first ones.
     """
     from hyped_core.container.movies import MovieWriter
 
-    source = _Source(czi, plan, params)
-    overlaps = find_overlaps(plan.corners, plan.sizes)
-    flats = _flatfields(source, params)
-    sample = Fuser(plan.corners, plan.sizes, len(plan.channels), flats)
-    pairs = _measure(source, sample, overlaps, params) if params.refine else _stage_pairs(overlaps)
-    layout, corners, before, after = _place(source, sample, overlaps, pairs)
-    canvas = plan.shape[2:] if params.canvas == "stage" else None
-    fuser = Fuser(
-        corners, plan.sizes, len(plan.channels), flats, params.fusion, params.subtract_offset, canvas
-    )
+    out = Path(out)
+    workers, progress = workers or Workers(), progress or SilentProgress()
+    key = resume_key(czi, plan, params)
+    kept = _calibration_file(out, key)
+    calibration = _calibrate(czi, plan, params, kept)
+    job = StitchJob(str(czi.path.absolute()), czi.reader, czi.select, plan, params, calibration, None, {})
+    shifts, drift = _look_for_drift(job, workers, progress) if params.correct_drift else ({}, None)
+    fuser = calibration.fuser(plan, params)
     notes: dict[str, Any] = {
-        "scene": plan.scene.name,
-        "source": czi.path.name,
-        "time_source": plan.time_source,
-    }
-    if flats is not None:
-        notes["offset"] = 0.0 if params.subtract_offset else round(flats[0].offset, 3)
-    lost: list[list[int]] = []
-    frames = plan.shape[0]
+        "scene": plan.scene.name, "source": czi.path.name, "time_source": plan.time_source,
+        **offset_note(calibration, params),
+    }  # fmt: skip
     with MovieWriter(
-        out, shape=(frames, *fuser.shape[:1], *fuser.canvas), dtype=np.uint16, channels=plan.channels,
-        pixel_size_um=plan.pixel_size_um, time_h=plan.time_h, data_range=(0, 2**czi.bits - 1), attrs=notes,
+        out, shape=(plan.shape[0], fuser.n_channels, *fuser.canvas), dtype=np.uint16, channels=plan.channels,
+        pixel_size_um=plan.pixel_size_um, time_h=plan.time_h, data_range=(0, calibration.top), attrs=notes,
+        resume=key,
     ) as writer:  # fmt: skip
-        reporter = progress or SilentProgress()
-        for frame in reporter.track(range(frames), f"stitch {plan.scene.name}", total=frames):
-            tiles = source.tiles(frame)
-            lost += [[frame, index] for index, tile in enumerate(tiles) if tile is None]
-            writer.write_frame(frame, fuser.fuse(tiles))
+        lost = _write(replace(job, handle=writer.handle(), shifts=shifts), writer, workers, progress)
+        frames = _read_notes(writer, plan, fuser.canvas, params, lost)
+        drift = drift or frames["drift"]
+        writer.update_attrs({"drift_corrected": drift["corrected"]})
+    kept.unlink(missing_ok=True)
     record = {
         "scene": plan.scene.name,
         "source": czi.path.name,
         "reader": czi.reader,
-        "n_frames": frames,
-        "n_tiles": len(corners),
-        "shape": [frames, len(plan.channels), *fuser.canvas],
+        "n_frames": plan.shape[0],
+        "n_tiles": len(plan.corners),
+        "shape": [plan.shape[0], len(plan.channels), *fuser.canvas],
         "channels": list(plan.channels),
         "pixel_size_um": plan.pixel_size_um,
         "pixel_size_source": plan.pixel_size_source,
         "time_source": plan.time_source,
         "time_first_h": round(float(plan.time_h[0]), 6),
         "time_last_h": round(float(plan.time_h[-1]), 6),
-        "residual_px": round(layout.residual_px, 6),
-        "seam_error": round(after, 6),
-        "seam_error_before": round(before, 6),
-        "n_pairs": len(pairs),
-        "n_pairs_measured": int(layout.used.sum()),
-        "pairs": [pair_record(pair, layout, k) for k, pair in enumerate(pairs)],
-        "tiles": tile_records(czi, plan, layout, corners),
-        "missing_tiles": lost,
-        "illumination": illumination_record(plan, flats),
+        **calibration.record,
+        "missing_tiles": frames["missing_tiles"],
+        "missing_frames": {str(frame): reason for frame, reason in sorted(lost.items())},
+        "levels": frames["levels"],
+        "drift": drift,
     }
     if qc is not None:
         write_json(qc, record)
     return record
 
 
-class _Source:
-    """Tiles of the scene's frames with Z projected: (c, y, x), the camera's dtype (float32 for a mean)."""
-
-    def __init__(self, czi: CziFile, plan: ScenePlan, params: StitchParams) -> None:
-        self.czi, self.plan, self.params = czi, plan, params
-        self._kept: dict[int, list[npt.NDArray | None]] = {}
-        self._room = _KEEP_BYTES
-
-    def tiles(self, frame: int) -> list[npt.NDArray | None]:
-        """Projected tiles of one frame, None where one is missing; the first frames asked for are kept."""
-        if frame in self._kept:
-            return self._kept[frame]
-        stacks = self.czi.read_tiles(self.plan.scene.index, frame)
-        tiles = [None if stack is None else self._project(stack) for stack in stacks]
-        size = sum(stack.nbytes for stack in stacks if stack is not None)
-        if size <= self._room:
-            self._room -= size
-            self._kept[frame] = tiles
-        return tiles
-
-    def _project(self, stack: npt.NDArray) -> npt.NDArray:
-        kind = self.params.z_projection
-        if isinstance(kind, int):
-            return stack[:, kind]
-        if stack.shape[1] == 1:
-            return stack[:, 0]
-        return stack.max(axis=1) if kind == "max" else stack.mean(axis=1, dtype=np.float32)
-
-    def spread(self, count: int) -> list[int]:
-        """At most ``count`` frames, evenly spread over the scene."""
-        n = self.plan.shape[0]
-        return sorted(set(np.linspace(0, n - 1, min(count, n)).round().astype(int).tolist()))
-
-    def sampled(self, count: int) -> Iterator[list[npt.NDArray | None]]:
-        """Tiles of `spread` frames."""
-        for frame in self.spread(count):
-            yield self.tiles(frame)
+def resume_key(czi: CziFile, plan: ScenePlan, params: StitchParams) -> str:
+    """What decides the pixels, as a hash: the file (its header with its GUID, its directory, its metadata; not
+    its path), scene, channels, times, parameters, reader and version."""
+    digest = hashlib.sha256()
+    with czi.path.open("rb") as file:
+        digest.update(file.read(_HEAD_BYTES))
+    table = czi.structure.table
+    digest.update(np.ascontiguousarray(table.select_dtypes("number").to_numpy(np.int64)).tobytes())
+    digest.update(czi.structure.xml.encode())
+    told = [
+        czi.path.stat().st_size, plan.scene.index, plan.scene.name, plan.channels, plan.time_h.tolist(),
+        plan.time_source, plan.pixel_size_um, czi.path.name, czi.reader, params.model_dump(mode="json"),
+        version("hyped-imaging"),
+    ]  # fmt: skip
+    digest.update(json.dumps(told).encode())
+    return digest.hexdigest()
 
 
-def _flatfields(source: _Source, params: StitchParams) -> list[Flatfield] | None:
-    """A flat-field a channel; None where it is switched off, tiles are too few or differ in size."""
-    plan = source.plan
-    n_tiles = len(plan.corners)
-    frames = -(-params.flatfield_tiles // n_tiles)
-    if not params.flatfield or len(np.unique(plan.sizes, axis=0)) > 1:
-        return None
-    if min(frames, plan.shape[0]) * n_tiles < params.flatfield_min_tiles:
-        return None
-    blocks, noise = [], []
-    for number, tiles in enumerate(source.sampled(frames)):
-        present = [tile for tile in tiles if tile is not None]
-        blocks += [block_means(tile) for tile in present]
-        if number % _NOISE_EVERY == 0:
-            noise += [(blocks[k - len(present)], block_noise(tile)) for k, tile in enumerate(present)]
-    if len(blocks) < params.flatfield_min_tiles:
-        return None
-    stacked = np.stack(blocks)
-    means, variances = (np.stack(part) for part in zip(*noise, strict=True))
-    shape = tuple(int(n) for n in plan.sizes[0])
-    indices = range(stacked.shape[1])
-    offset = params.camera_offset
-    if offset is None:
-        offset = estimate_offset([means[:, c] for c in indices], [variances[:, c] for c in indices])
-    return [
-        estimate_flatfield(stacked[:, c], shape, degree=params.flatfield_degree, offset=offset)
-        for c in indices
-    ]
+def _calibration_file(out: Path, key: str) -> Path:
+    """Where the calibration waits for the run to be finished; those of other keys are removed."""
+    kept = out.with_name(f".{out.name}.{key[:12]}.calibration")
+    for other in out.parent.glob(f".{out.name}.*.calibration"):
+        if other != kept:
+            remove(other)
+    return kept
 
 
-def _measure(source: _Source, fuser: Fuser, overlaps: list[Overlap], params: StitchParams) -> list[PairShift]:
-    """Shift of every pair over `registration_frames` frames and the channels to register by."""
-    plan = source.plan
-    names = params.registration_channels or plan.channels
-    unknown = [name for name in names if name not in plan.channels]
-    if unknown:
-        raise ParamsError(f"registration_channels names {', '.join(unknown)}, which the movie lacks",
-                          mend=f"channels: {', '.join(plan.channels)}")  # fmt: skip
-    if not overlaps:
-        return []
-    chosen = [plan.channels.index(name) for name in names]
-    frames = _Evened(source, fuser, source.spread(params.registration_frames), chosen)
-    return measure_pairs(frames, overlaps, plan.corners, plan.sizes, max_shift_px=params.max_shift_px,
-                         min_correlation=params.min_correlation)  # fmt: skip
+def _calibrate(czi: CziFile, plan: ScenePlan, params: StitchParams, kept: Path) -> Calibration:
+    """The calibration an ended run left, or a new one."""
+    if kept.is_file():
+        try:
+            return Calibration.load(kept)
+        except CorruptFileError:
+            kept.unlink()
+    calibration = calibrate(TileSource(czi, plan, params), params)
+    calibration.save(kept)
+    return calibration
 
 
-class _Evened(Sequence):
-    """Frames as lists of evenly lit tiles of the chosen channels, read when they are asked for."""
-
-    def __init__(self, source: _Source, fuser: Fuser, frames: list[int], chosen: list[int]) -> None:
-        self.source, self.fuser, self.frames, self.chosen = source, fuser, frames, chosen
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int) -> list[npt.NDArray | None]:  # type: ignore[override]
-        tiles = self.source.tiles(self.frames[index])
-        return [None if tile is None else self.fuser.correct(tile)[self.chosen] for tile in tiles]
-
-
-def _stage_pairs(overlaps: list[Overlap]) -> list[PairShift]:
-    return [PairShift(pair.first, pair.second, (0.0, 0.0), 0.0, False) for pair in overlaps]
-
-
-def _place(
-    source: _Source, fuser: Fuser, overlaps: list[Overlap], pairs: list[PairShift]
-) -> tuple[Layout, npt.NDArray[np.int64], float, float]:
-    """Solved layout, integer corners, and the seams' error at the stage's positions and at these.
-
-    A layout that fits the pixels no better than the stage's is not taken: the stage's is kept, no pair is
-    used.
-    """
-    stage = source.plan.corners
-    layout = solve_layout(stage, pairs)
-    positions, corners = _to_pixels(layout.positions)
-    layout = replace(layout, positions=positions)
-    before, after = _seams(source, fuser, overlaps, stage, corners)
-    if after >= before and layout.used.any():
-        layout = Layout(stage.astype(float), np.full((len(pairs), 2), np.nan), np.zeros(len(pairs), bool))
-        return layout, stage, before, before
-    return layout, corners, before, after
+def _look_for_drift(
+    job: StitchJob, workers: Workers, progress: Progress
+) -> tuple[dict[int, tuple[int, int]], dict[str, Any]]:
+    """Shift that takes each frame's drift back, in whole pixels, and the drift's record."""
+    plan, canvas = job.plan, job.calibration.fuser(job.plan, job.params).canvas
+    meter = DriftMeter(bin_factor(canvas), job.params.max_drift_px)
+    run = run_frames(job, range(plan.shape[0]), workers, progress=progress, description=f"drift {plan.scene.name}")
+    with closing(run):
+        for frame, picture in run:
+            if not isinstance(picture, str):
+                meter.add(frame, picture)
+    drift = meter.solve()
+    shifts = {
+        frame: (-int(y), -int(x))
+        for frame, (y, x) in zip(drift.frames, np.rint(drift.path), strict=True)
+        if drift.believed and (y or x)
+    }
+    return shifts, drift_record(drift, plan.shape[0], drift.believed)
 
 
-def _to_pixels(positions: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """Positions moved so that rounding changes them least and the smallest rounds to 0; and rounded.
+def _write(job: StitchJob, writer: MovieWriter, workers: Workers, progress: Progress) -> dict[int, str]:
+    """Write the frames that are not there yet; gives those that cannot be read, with the reason."""
+    total = job.plan.shape[0]
+    written = set(writer.written())
+    todo = [frame for frame in range(total) if frame not in written]
+    lost: dict[int, str] = {}
+    done = len(written)
+    run = run_frames(job, todo, workers, progress=progress, description=f"stitch {job.plan.scene.name}")
+    with closing(run):
+        for frame, reason in run:
+            if reason is None:
+                done += 1
+                continue
+            lost[frame] = reason
+            if len(lost) > job.params.max_lost_frames * total or (not done and len(lost) >= _LOST_AT_START):
+                shown = ", ".join(map(str, lost))
+                raise CorruptFileError(
+                    f"{len(lost)} of {total} frames cannot be read ({shown}): {reason}",
+                    where=job.path,
+                    mend="fetch the file again; or, to go on without them, raise the parameter `max_lost_frames`",
+                )
+            writer.write_missing(frame, reason)
+    return lost
 
-    What is common to all tiles cannot be measured, so its fraction of a pixel is free: the circular mean of
-    the fractions is taken off.
-    """
-    fraction = np.angle(np.exp(2j * np.pi * positions).mean(axis=0)) / (2 * np.pi)
-    moved = positions - fraction
-    corners = np.rint(moved).astype(np.int64)
-    return moved - corners.min(axis=0), corners - corners.min(axis=0)
 
-
-def _seams(
-    source: _Source, fuser: Fuser, overlaps: list[Overlap], stage: npt.NDArray, refined: npt.NDArray
-) -> tuple[float, float]:
-    """Mean absolute difference in the overlaps, share of the intensity scale: stage positions, refined
-    ones."""
-    sizes = source.plan.sizes
-    totals = np.zeros((2, 2))
-    for tiles in source.sampled(_SEAM_FRAMES) if overlaps else ():
-        corrected = [None if tile is None else fuser.correct(tile) for tile in tiles]
-        for k, corners in enumerate((stage, refined)):
-            totals[k] += seam_error(corrected, corners, sizes, overlaps).sum(axis=0)
-    before, after = (float(total / max(pixels, 1.0)) for total, pixels in totals)
-    return before, after
+def _read_notes(
+    writer: MovieWriter, plan: ScenePlan, canvas: tuple[int, int], params: StitchParams, lost: dict[int, str]
+) -> dict[str, Any]:
+    """What the notes of all frames say together: missing tiles, levels, drift."""
+    meter = DriftMeter(bin_factor(canvas), params.max_drift_px)
+    missing: list[list[int]] = []
+    levels: dict[int, tuple[list[list[int]], int]] = {}
+    for frame in range(plan.shape[0]):
+        stored = None if frame in lost else writer.note(frame)
+        if stored is None:
+            continue
+        note = FrameNote.from_bytes(stored)
+        missing += [[frame, index] for index in note.missing]
+        levels[frame] = note.levels, note.pixels
+        if not params.correct_drift:
+            meter.add(frame, note.picture)
+    return {
+        "missing_tiles": missing,
+        "levels": level_record(plan, levels),
+        "drift": drift_record(meter.solve(), plan.shape[0], False),
+    }

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from hyped_core.context import RunContext
 
-NOISE = (150.0, 15.0, 5.0)
-"""Standard scale of the Kalman model: initial spread of velocity, process noise and measurement noise, in
-units."""
+SPREAD, PROCESS = 150.0, 30.0
+"""Scale of the Kalman model: initial spread of velocity and process noise, in units."""
 
 Rows = list[tuple[int, int, list[int]]]
 """Tracks as (id, parent id, rows of the objects)."""
@@ -40,9 +39,12 @@ class BtrackConfig(Params):
     """Farthest a nucleus goes between two frames."""
     accuracy: float = Field(7.5, ge=0.1, le=10)
     """Width, in standard deviations, of the integral over the predicted position."""
+    measurement_noise: float = Field(40.0, gt=0)
+    """Variance of a position, in units squared. Nuclei turn from frame to frame, so one position counts for
+    less than btrack's own 5 lets it; where nuclei move smoothly, 5 is right."""
     max_lost: int = Field(5, ge=0, le=10)
     """Frames a track may coast without an object."""
-    prob_not_assign: float = Field(0.1, gt=0, le=1)
+    prob_not_assign: float = Field(0.001, gt=0, le=1)
     """Probability that a track has no object in a frame."""
     update: Literal["exact", "approximate"] = "approximate"
     """``exact`` compares everything with everything: below 1,000 objects a frame."""
@@ -101,7 +103,7 @@ class BtrackTracker:
 
 def configuration(config: BtrackConfig) -> dict[str, Any]:
     """btrack's own configuration: constant velocity in three dimensions, and the hypotheses to weigh."""
-    spread, process, measurement = NOISE
+    spread, process, measurement = SPREAD, PROCESS, config.measurement_noise
     transition = np.eye(6)
     transition[:3, 3:] = np.eye(3)
     gain = np.concatenate([np.full(3, 0.5), np.ones(3)]) * process

@@ -30,9 +30,19 @@ class LapConfig(Params):
     """Channel whose ``integrated_<channel>`` tells nuclei and divisions apart, where the table has it."""
     intensity_weight: float = Field(0.25, ge=0)
     """Weight of the change of ln(integrated intensity) in the cost of a link."""
-    unlinked_cost: float = Field(1.5, gt=0)
-    """A link is made where it costs less: its squared distance over the squared gate, plus the weighted
-    changes."""
+    reporters: tuple[str, ...] = ()
+    """Channels whose ``mean_<channel>`` tells nuclei apart, such as FUCCI's, where the table has them."""
+    reporter_weight: float = Field(0.1, ge=0)
+    """Weight of the change of a reporter in the cost of a link."""
+    appearance_cost: float = Field(0.75, ge=0)
+    """What a track costs that begins after the first frame. A link is made where it costs less than an end
+    and a beginning: its squared distance over the squared gate, plus the weighted changes."""
+    disappearance_cost: float = Field(0.75, ge=0)
+    """What a track costs that ends before the last frame."""
+    edge_um: float = Field(10.0, ge=0)
+    """Nuclei nearer to the edge of the field than this come and go easily."""
+    edge_share: float = Field(0.9, ge=0)
+    """Share of the costs of appearance and disappearance that holds there."""
     max_gap_h: float = Field(1.5, ge=0)
     """Longest time a nucleus may be missed; one missed frame is always bridged."""
     gap_penalty: float = Field(0.1, ge=0)
@@ -52,8 +62,11 @@ class LapConfig(Params):
     """How much later than the first the second daughter may be seen."""
     min_daughter_frames: int = Field(3, ge=1)
     """Daughters that vanish sooner are segmentation errors, not daughters (unless the movie ends)."""
-    min_cycle_h: float = Field(6.0, ge=0)
+    min_cycle_h: float = Field(10.0, ge=0)
     """Shortest time between two divisions of one lineage."""
+    time_limit_s: float | None = Field(None, gt=0)
+    """Seconds after which the tracker stops; what it has by then is the answer: frames that it did not reach
+    are unassigned, gaps and divisions may be missing. None: no limit."""
     min_frames: int = Field(1, ge=1)
     """Tracks with fewer objects, without parent and daughters, are left unassigned."""
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_imaging.track.config import LapConfig
-from hyped_imaging.track.links import Objects, near
+from hyped_imaging.track.kernels import along_median, along_rise
+from hyped_imaging.track.links import Deadline, Objects, near
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -16,8 +17,8 @@ FloatArray = npt.NDArray[np.float64]
 WINDOW = 3
 """Objects before and after a division whose median area and intensity are compared."""
 
-HISTORY = 12
-"""Objects before a division against which the mother's condensation is judged; with fewer than 4 it is
+HISTORY, LEAST = 12, 4
+"""Objects before a division against which the mother's condensation is judged; with fewer than `LEAST` it is
 unknown."""
 
 UNKNOWN = 0.75
@@ -42,20 +43,6 @@ def previous_of(following: IntArray) -> IntArray:
     return previous
 
 
-def window_medians(values: FloatArray, following: IntArray, before: bool) -> FloatArray:
-    """Median of each object's value and the next (or last) ones of its track, `WINDOW` in all."""
-    n = len(values)
-    neighbour = following
-    if before:
-        neighbour = previous_of(following)
-    stack = np.full((WINDOW, n), np.nan)
-    at = np.arange(n)
-    for row in range(WINDOW):
-        stack[row, at >= 0] = values[at[at >= 0]]
-        at = np.where(at >= 0, neighbour[at], -1)
-    return np.nanmedian(stack, axis=0)
-
-
 def condensation(objects: Objects, following: IntArray) -> FloatArray:
     """How much denser an object or the two before it are than its track was, NaN where unknown.
 
@@ -65,16 +52,12 @@ def condensation(objects: Objects, following: IntArray) -> FloatArray:
     """
     if not objects.size.any():
         return np.full(len(objects.size), np.nan)
-    density = objects.light - objects.size
-    previous = previous_of(following)
-    stack = np.full((HISTORY, len(density)), np.nan)
-    at = np.arange(len(density))
-    for row in range(HISTORY):
-        there = at >= 0
-        stack[row, there] = density[at[there]]
-        at = np.where(there, previous[at], -1)
-    known = np.isfinite(stack).sum(axis=0) >= 4
-    return np.where(known, np.nanmax(stack[:WINDOW], axis=0) - np.nanmedian(stack, axis=0), np.nan)
+    return along_rise(objects.light - objects.size, previous_of(following), WINDOW, HISTORY, LEAST)
+
+
+def may_divide(objects: Objects, following: IntArray, config: LapConfig) -> npt.NDArray[np.bool_]:
+    """Objects that look as if about to divide: half as condensed as a mother is, or more."""
+    return np.nan_to_num(condensation(objects, following), nan=0.0) > config.condensation / 2
 
 
 def division_costs(
@@ -98,11 +81,11 @@ def division_costs(
     middle = (objects.xy[first] + objects.xy[second]) / 2
     away = np.linalg.norm(middle - objects.xy[mother], axis=1)
     cost = (apart / config.max_division_um) ** 2 + (2 * away / config.max_division_um) ** 2
-    size = window_medians(objects.size, following, before=False)
+    size = along_median(objects.size, following, WINDOW)
     cost = cost + np.abs(size[first] - size[second])
     if objects.light.any():
-        light = window_medians(objects.light, following, before=False)
-        earlier = window_medians(objects.light, following, before=True)
+        light = along_median(objects.light, following, WINDOW)
+        earlier = along_median(objects.light, previous_of(following), WINDOW)
         cost = cost + np.abs(light[first] - light[second])
         both = np.logaddexp(light[first], light[second])
         cost = cost + (np.abs(both - earlier[mother]) + np.abs(both - objects.light[mother])) / 2
@@ -113,7 +96,7 @@ def division_costs(
 
 
 def division_candidates(
-    objects: Objects, following: IntArray, starts: IntArray, config: LapConfig
+    objects: Objects, following: IntArray, starts: IntArray, config: LapConfig, deadline: Deadline
 ) -> list[Division]:
     """Every plausible division, cheapest first.
 
@@ -121,15 +104,16 @@ def division_candidates(
     ``max_daughter_delay_h`` before) whose track goes on as the first daughter, or ends and hands over to
     another track that starts.
     """
-    rows_of = objects.slices()
     is_start = np.zeros(len(objects.step), dtype=bool)
     is_start[starts] = True
     mothers, firsts, seconds = [], [], []
     for step in range(1, objects.n_steps):
-        here = np.arange(rows_of[step].start, rows_of[step].stop)
+        here = np.arange(objects.bounds[step], objects.bounds[step + 1])
         newborn = here[is_start[here]]
         if newborn.size == 0:
             continue
+        if deadline.passed():
+            break
         earlier = step - 1
         while earlier >= 0:
             first_step = earlier + 1
@@ -137,7 +121,7 @@ def division_candidates(
                 objects.times[step] - objects.times[first_step] > config.max_daughter_delay_h
             ):
                 break
-            before = np.arange(rows_of[earlier].start, rows_of[earlier].stop)
+            before = np.arange(objects.bounds[earlier], objects.bounds[earlier + 1])
             reach = config.max_division_um + config.slack_um
             a, b, _ = near(objects.xy[newborn], objects.xy[before], reach)
             second, mother = newborn[a], before[b]

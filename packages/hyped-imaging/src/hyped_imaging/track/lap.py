@@ -3,15 +3,16 @@ hours."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from hyped_imaging.track.assignment import assign
 from hyped_imaging.track.config import LapConfig
-from hyped_imaging.track.divisions import Division, division_candidates
-from hyped_imaging.track.links import Objects, gap_candidates, link_frames
+from hyped_imaging.track.divisions import Division, division_candidates, may_divide
+from hyped_imaging.track.kernels import track_positions
+from hyped_imaging.track.links import Deadline, Objects, close_gaps, link_frames
 from hyped_imaging.track.objects import canonical_order, check_objects, with_tracks
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from hyped_core.context import RunContext
 
 IntArray = npt.NDArray[np.int64]
+LOG = logging.getLogger(__name__)
 
 
 class LapTracker:
@@ -48,11 +50,20 @@ class LapTracker:
         check_objects(objects)
         order = canonical_order(objects)
         table = as_objects(objects.iloc[order], self.config)
-        following, divisions = solve(table, self.config)
+        deadline = Deadline(self.config.time_limit_s)
+        following, divisions, reached = solve(table, self.config, deadline)
         track, parent = number_tracks(table, following, divisions)
         track, parent = drop_short(track, parent, self.config.min_frames)
         reason = np.full(len(track), "", dtype=object)
         reason[track == 0] = f"track shorter than {self.config.min_frames} frames"
+        if deadline.passed():
+            late = table.step >= reached
+            track[late] = parent[late] = 0
+            reason[late] = f"the time limit of {self.config.time_limit_s:g} s passed before this frame"
+            LOG.warning(
+                "lap: the time limit of %g s passed; %d of %d frames are linked, gaps and divisions may be missing",
+                self.config.time_limit_s, reached, table.n_steps,
+            )  # fmt: skip
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         return with_tracks(objects, track[back], parent[back], reason[back])
@@ -71,6 +82,9 @@ def as_objects(table: pd.DataFrame, config: LapConfig) -> Objects:
         size=_log(table, "area_um2"),
         light=_log(with_integrated(table, config.intensity), f"integrated_{config.intensity}"),
         times=time[first] if len(frames) else np.empty(0),
+        reporters=np.column_stack([_level(table, f"mean_{name}") for name in config.reporters])
+        if config.reporters
+        else np.zeros((len(frame), 0)),
     )
 
 
@@ -93,10 +107,31 @@ def _log(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
     return np.log(np.clip(np.nan_to_num(values, nan=0.0), 0.01 * np.median(good), None))
 
 
-def solve(objects: Objects, config: LapConfig) -> tuple[IntArray, list[Division]]:
-    """Successor of each object (-1: none) after gap closing, and the divisions."""
-    following = link_frames(objects, config)
-    divisions = choose_divisions(objects, following, config) if config.divisions else []
+def _level(table: pd.DataFrame, column: str) -> npt.NDArray[np.float64]:
+    """asinh of a column over a tenth of its 95th percentile: about linear where dark, about ln where bright."""
+    if column not in table.columns or len(table) == 0:
+        return np.zeros(len(table))
+    values = np.nan_to_num(table[column].to_numpy().astype(np.float64))
+    bright = float(np.percentile(values, 95))
+    return np.arcsinh(values / (bright / 10)) if bright > 0 else np.zeros(len(table))
+
+
+def solve(objects: Objects, config: LapConfig, deadline: Deadline) -> tuple[IntArray, list[Division], int]:
+    """Successor of each object (-1: none) after gap closing, the divisions, and the number of steps reached.
+
+    Linked twice: what the first links tell of mothers about to divide keeps their daughters free in the
+    second.
+    """
+    following, reached = link_frames(objects, config, deadline)
+    divisions: list[Division] = []
+    if config.divisions and not deadline.passed():
+        dividing = may_divide(objects, following, config)
+        if dividing.any():
+            again, reached_again = link_frames(objects, config, deadline, dividing)
+            following = again if reached_again == objects.n_steps else following
+        divisions = choose_divisions(objects, following, config, deadline)
+    if deadline.passed():
+        return following, divisions, reached
     taken_start = np.zeros(len(following), dtype=bool)
     taken_end = np.zeros(len(following), dtype=bool)
     for division in divisions:
@@ -104,10 +139,8 @@ def solve(objects: Objects, config: LapConfig) -> tuple[IntArray, list[Division]
         taken_end[division.mother] = True
     ends = np.flatnonzero((following < 0) & ~taken_end)
     starts = np.flatnonzero(~_has_previous(following) & ~taken_start)
-    a, b, cost = gap_candidates(objects, ends, starts, config)
-    made_a, made_b = assign(a, b, cost, config.unlinked_cost, (len(ends), len(starts)))
-    following[ends[made_a]] = starts[made_b]
-    return following, divisions
+    close_gaps(objects, following, ends, starts, config, deadline)
+    return following, divisions, reached
 
 
 def _has_previous(following: IntArray) -> npt.NDArray[np.bool_]:
@@ -116,34 +149,20 @@ def _has_previous(following: IntArray) -> npt.NDArray[np.bool_]:
     return found
 
 
-def run_lengths(following: IntArray, before: bool) -> IntArray:
-    """Objects of the tracklet from each object on (or up to it), itself included."""
-    n = len(following)
-    length = np.ones(n, np.int64)
-    order = range(n) if before else range(n - 1, -1, -1)
-    for i in order:  # successors always come later in the table
-        j = following[i]
-        if j >= 0:
-            if before:
-                length[j] = length[i] + 1
-            else:
-                length[i] = length[j] + 1
-    return length
-
-
-def choose_divisions(objects: Objects, following: IntArray, config: LapConfig) -> list[Division]:
+def choose_divisions(
+    objects: Objects, following: IntArray, config: LapConfig, deadline: Deadline
+) -> list[Division]:
     """Candidates taken greedily, cheapest first, as far as they agree with one another.
 
     A start is used once, a mother divides once, daughters last ``min_daughter_frames`` (or to the movie's
     end), and two divisions of one lineage lie ``min_cycle_h`` apart.
     """
-    start_of = tracklet_starts(following)
-    ahead = run_lengths(following, before=False)
+    start_of, ahead = track_positions(following)
     last = objects.n_steps - 1
     used: set[int] = set()
     moments: dict[int, list[float]] = {}
     chosen = []
-    for division in division_candidates(objects, following, starts_of(following), config):
+    for division in division_candidates(objects, following, starts_of(following), config, deadline):
         mother, first, second = division.mother, division.first, division.second
         if used & {first, second} or -mother - 1 in used:
             continue
@@ -170,16 +189,6 @@ def starts_of(following: IntArray) -> IntArray:
     return np.flatnonzero(~_has_previous(following)).astype(np.int64)
 
 
-def tracklet_starts(following: IntArray) -> IntArray:
-    """First object of each object's tracklet."""
-    start = np.arange(len(following))
-    for i in range(len(following)):
-        j = following[i]
-        if j >= 0:
-            start[j] = start[i]
-    return start
-
-
 def number_tracks(
     objects: Objects, following: IntArray, divisions: list[Division]
 ) -> tuple[IntArray, IntArray]:
@@ -187,7 +196,7 @@ def number_tracks(
     following = following.copy()
     for division in divisions:
         following[division.mother] = -1
-    start = tracklet_starts(following)
+    start, _ = track_positions(following)
     first, track = np.unique(start, return_inverse=True)  # rows are sorted by frame and label
     track = track.astype(np.int64) + 1
     parent_of = np.zeros(len(first) + 1, np.int64)

@@ -26,6 +26,13 @@ def read_table(path: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     path = Path(path)
+    if path.is_dir():
+        there = sorted(p.name for p in path.iterdir() if p.suffix in {".parquet", ".csv"})
+        raise InvalidDataError(
+            f"is a folder{', with ' + ', '.join(there[:5]) if there else ' without tables'}; one table is needed",
+            where=path,
+            mend=f"give {path / there[0]}" if there else "give the table that `hyped imaging segment` wrote",
+        )
     if not path.is_file():
         raise MissingFileError("no such file", where=path, mend="give the table that the step before wrote")
     try:

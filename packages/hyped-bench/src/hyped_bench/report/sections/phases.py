@@ -15,7 +15,14 @@ from hyped_bench.report.charts import (
 )
 from hyped_bench.report.context import ReportContext, Table
 from hyped_bench.report.inputs import Container
-from hyped_bench.report.phase_data import at_time, composition, fractions_over_time, phased, shares
+from hyped_bench.report.phase_data import (
+    at_time,
+    composition,
+    fraction_bands,
+    fractions_over_time,
+    phased,
+    shares,
+)
 from hyped_core.design.phases import PHASE_SYSTEMS
 
 if TYPE_CHECKING:
@@ -56,8 +63,9 @@ def section(context: ReportContext) -> str:
 def over_time(
     context: ReportContext, container: Container, nuclei: pd.DataFrame, system: str, suffix: str
 ) -> list[str]:
-    """A panel a condition: mean over replicates, their range as a band."""
+    """A panel a condition: mean over replicates with its confidence interval as a band."""
     table = fractions_over_time(nuclei, system)
+    bands = fraction_bands(nuclei, system)
     design = container.data.design
     phases = [p for p in PHASE_SYSTEMS[system].phases if (table[table["phase"] == p]["fraction"] > 0).any()]
     names = [c.name for c in design.conditions if c.name in set(table["condition"])]
@@ -65,19 +73,21 @@ def over_time(
     rules = tuple(Rule(e.time_h, e.name) for e in design.timeline.events if first <= e.time_h <= last)
     panels = []
     for name in names:
-        own = table[table["condition"] == name]
+        own = bands[bands["condition"] == name]
         series = []
         for phase in phases:
-            over = own[own["phase"] == phase].groupby("time_h")["fraction"].agg(["mean", "min", "max"])
-            x, mean, low, high = (v.tolist() for v in (over.index, over["mean"], over["min"], over["max"]))
+            over = own[own["phase"] == phase]
+            x, mean, low, high = (over[column].tolist() for column in ("time_h", "fraction", "lo", "hi"))
             series.append(Series(phase, x, mean, PHASE_COLOURS[phase], low, high))
         panels.append(
             Panel("lines", name, "hours since release", "fraction", tuple(series), rules, y_range=(0.0, 1.0))
         )
     without = len(nuclei) - len(phased(nuclei, system))
     caption = (
-        "Figure 2a, over time: share of nuclei in each phase by their reporters, hourly means; bands span the "
-        f"replicates. {len(nuclei) - without} nuclei in all frames have a phase, {without} have none and are left out."
+        "Figure 2a, over time: share of nuclei in each phase by their reporters, hourly means over the "
+        "replicates; bands are 95 % intervals by bootstrap over the lineages of each replicate (how well the cells "
+        f"that were seen stand for them; not how replicates differ). {len(nuclei) - without} nuclei in all frames "
+        f"have a phase, {without} have none and are left out."
     )
     alt = f"Lines of phase fractions over {first:g} to {last:g} hours for {', '.join(names)}"
     chart = Chart(caption, alt, tuple(panels), phase_legend(phases), height=300)
@@ -87,7 +97,10 @@ def over_time(
     sheet = Table("Phase fractions over time, hourly", list(table.columns), rows)
     name = f"phase_fractions{suffix}"
     link = context.attach(name, sheet, f"All {len(rows)} values as CSV")
-    return [context.chart(f"figure_2a_over_time{suffix}", chart), link]
+    drawn = [[_plain(v) for v in row] for row in bands.itertuples(index=False)]
+    sheet = Table("Phase fractions over time with intervals", list(bands.columns), drawn)
+    lines = context.attach(f"phase_bands{suffix}", sheet, "The lines and bands drawn, as CSV")
+    return [context.chart(f"figure_2a_over_time{suffix}", chart), link, lines]
 
 
 def at_harvest(

@@ -1,0 +1,118 @@
+"""What processing will take, from doing one frame of it: disk, time and memory. Nothing is written."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hyped_core.contracts import ImageMeta
+from hyped_imaging.modelstep import make_model
+
+if TYPE_CHECKING:
+    from hyped_imaging.process.run import Job
+
+_TRACK_S = 5e-5
+_ROW_BYTES = 260
+"""Of a nucleus in the tables of nuclei, tracks and phases together."""
+_PYRAMID = 4 / 3
+
+
+def estimate(job: Job) -> dict[str, Any]:
+    """Frames, disk (MiB) and seconds of every scene and in all, by doing the middle frame of the first scene.
+
+    Raises
+    ------
+    HypedError
+        What processing would raise before its first frame: no times, no pixel size, a missing channel.
+    """
+    scenes = {name: _shape(job, name) for name in job.found.scenes}
+    first = next(iter(scenes))
+    start = time.perf_counter()
+    frame, meta = _one_frame(job, first)
+    read = time.perf_counter() - start
+    packed = _packed_share(frame)
+    model, _, _ = make_model("segment", job.params.section("segment"), job.design)
+    model.segment(frame[:, :64, :64], meta, context=job.context)  # compiling and imports are paid once
+    start = time.perf_counter()
+    labels = model.segment(frame, meta, context=job.context)
+    nuclei = len(np.unique(labels)) - 1
+    segment = time.perf_counter() - start
+    parts = {name: _scene(shape, frame, read, segment, nuclei, packed) for name, shape in scenes.items()}
+    lanes = max(1, job.workers.processes)
+    seconds = sum(part["seconds"] for part in parts.values())
+    return {
+        "out": str(job.layout.out),
+        "scenes": parts,
+        "nuclei_in_one_frame": nuclei,
+        "disk_mib": round(sum(part["disk_mib"] for part in parts.values()), 1),
+        "seconds": round(seconds / lanes, 1),
+        "workers": lanes,
+    }
+
+
+def _scene(
+    shape: tuple[int, int, int, int], frame: npt.NDArray, read: float, segment: float, nuclei: int, packed: float
+) -> dict[str, Any]:
+    frames = shape[0]
+    area = shape[2] * shape[3] / (frame.shape[1] * frame.shape[2])
+    pixels = float(np.prod(shape, dtype=float)) * frame.dtype.itemsize
+    found = nuclei * area * frames
+    return {
+        "shape": list(shape),
+        "disk_mib": round((pixels * packed * _PYRAMID + found * _ROW_BYTES) / 2**20, 1),
+        "seconds": round(frames * area * (2 * read + 1.5 * segment) + found * _TRACK_S, 1),
+    }
+
+
+def _shape(job: Job, scene: str) -> tuple[int, int, int, int]:
+    """(t, c, y, x) of the movie that the scene will become."""
+    if job.found.kind == "czi":
+        from hyped_imaging.readers.czi import open_czi
+        from hyped_imaging.stitch import plan_scene
+
+        with open_czi(job.found.paths[0], reader=job.reader) as czi:
+            return plan_scene(czi, job.found.scenes[scene], job.params.stitch, job.design, strict=True).shape
+    from hyped_imaging.movies.importing import open_source, settle_times
+
+    source = open_source(job.found.paths, job.params.import_movie)
+    settle_times(source, job.params.import_movie, job.design)
+    return source.shape
+
+
+def _one_frame(job: Job, scene: str) -> tuple[npt.NDArray, ImageMeta]:
+    """The middle frame (c, y, x) of a scene, tiles as the stage has them, and what a segmenter is told of it."""
+    from hyped_imaging.segment.step import canonical_channels
+
+    if job.found.kind == "czi":
+        from hyped_imaging.readers.czi import open_czi
+        from hyped_imaging.stitch import plan_scene
+        from hyped_imaging.stitch.fuse import Fuser
+
+        with open_czi(job.found.paths[0], reader=job.reader) as czi:
+            plan = plan_scene(czi, job.found.scenes[scene], job.params.stitch, job.design, strict=True)
+            tiles = czi.read_tiles(plan.scene.index, plan.shape[0] // 2)
+            flat = [None if tile is None else tile.max(axis=1) for tile in tiles]
+            frame = Fuser(plan.corners, plan.sizes, len(plan.channels)).fuse(flat)
+            names, pixel, limits = plan.channels, plan.pixel_size_um, (0.0, float(2**czi.bits - 1))
+    else:
+        from hyped_imaging.movies.importing import open_source, settle_channels
+
+        source = open_source(job.found.paths, job.params.import_movie)
+        frame = source.frame(source.shape[0] // 2)
+        names = settle_channels(source, job.params.import_movie, job.design)
+        pixel = job.params.import_movie.pixel_size_um or source.pixel_size_um or 1.0
+        limits = source.data_range or (0.0, 65535.0)
+    channels = canonical_channels(names, job.design)
+    return frame, ImageMeta(pixel_size_um=pixel, data_range=limits, channels=channels)
+
+
+def _packed_share(frame: npt.NDArray) -> float:
+    """Size of a frame as movies are compressed, over its size in memory."""
+    from numcodecs import Blosc
+
+    codec = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE)
+    plane = np.ascontiguousarray(frame)
+    return len(codec.encode(plane)) / plane.nbytes

@@ -1,0 +1,197 @@
+"""The one-page summary of a processed file: ``summary.html`` (needs nothing but a browser) and ``summary.json``."""
+
+from __future__ import annotations
+
+import html
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyped_core.io.atomic import write_json, write_text
+from hyped_imaging.process.facts import alerts, scene_facts
+from hyped_imaging.process.pictures import Window, data_uri, draw
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hyped_imaging.process.journal import Journal
+    from hyped_imaging.process.run import Job
+
+_LINES = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#56b4e9", "#d55e00")
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c2430}
+h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #d7dce2}
+table{border-collapse:collapse;font-size:.9rem} td,th{padding:.2rem .7rem .2rem 0;text-align:right}
+td:first-child,th:first-child{text-align:left} .alert{background:#fff3cd;padding:.4rem .8rem;margin:.3rem 0}
+figure{display:inline-block;margin:.4rem .6rem .4rem 0;vertical-align:top} figcaption{font-size:.8rem;color:#5a6572}
+img{max-width:100%;border-radius:3px} code{background:#eef1f4;padding:0 .25rem}
+"""
+
+
+def write_summary(job: Job, journal: Journal) -> dict[str, Any]:
+    """Write both files into the output folder; returns what ``summary.json`` holds."""
+    from hyped_imaging.track.step import read_table
+
+    layout = job.layout
+    scenes: dict[str, Any] = {}
+    warned: list[str] = []
+    pages: list[str] = []
+    for scene in job.found.scenes:
+        record = json.loads(layout.qc(scene).read_text(encoding="utf-8"))
+        nuclei = read_table(layout.table("phases", scene))
+        movie, labels = _open(layout.movie(scene), layout.labels(scene))
+        facts = scene_facts(record, nuclei, movie.missing_frames)
+        place = job.design.scene(scene)
+        scenes[scene] = {"condition": place.condition, "replicate": place.replicate, **facts}
+        warned += alerts(scene, facts, record)
+        pages.append(_scene_page(scene, scenes[scene], movie, labels, nuclei, job))
+    warned += [f"scene {name} of the file is not in the design and was left out" for name in job.found.left_out]
+    edited = [p.relative_to(layout.out).as_posix() for step in sorted(journal.steps) for p in journal.edited(step)]
+    warned += [f"{name} was changed by hand and kept; what follows was made from it" for name in edited]
+    summary = {
+        "source": [path.name for path in job.found.paths],
+        "design": job.design.name,
+        "models": {step: job.params.section(step).model for step in ("segment", "track")},  # type: ignore[attr-defined]
+        "scenes": scenes,
+        "alerts": warned,
+    }
+    write_json(layout.out / "summary.json", summary)
+    fractions = read_table(layout.out / "phase_fractions.csv")
+    durations = read_table(layout.out / "durations.csv")
+    write_text(layout.out / "summary.html", _page(summary, fractions, durations, pages))
+    return summary
+
+
+def _open(movie: Path, labels: Path) -> tuple[Any, Any]:
+    from hyped_core.container.movies import Labels, Movie
+
+    return Movie.open(movie), Labels.open(labels)
+
+
+def _page(summary: dict[str, Any], fractions: pd.DataFrame, durations: pd.DataFrame, pages: list[str]) -> str:
+    title = html.escape(", ".join(summary["source"]))
+    parts = [
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>",
+        f"<h1>{title}</h1><p>Design <b>{html.escape(summary['design'])}</b>; nuclei by "
+        f"<code>{summary['models']['segment']}</code>, tracks by <code>{summary['models']['track']}</code>. "
+        "Research use only.</p>",
+        *(f"<p class=alert>{html.escape(text)}</p>" for text in summary["alerts"]),
+        "<h2>Scenes</h2>", _scene_table(summary["scenes"]),
+        "<h2>Share of nuclei in S, G2 or M</h2>", _chart(fractions),
+        "<h2>Durations</h2>", _durations(durations), *pages,
+    ]  # fmt: skip
+    return "\n".join(parts) + "\n</html>\n"
+
+
+def _scene_table(scenes: dict[str, Any]) -> str:
+    heads = ["scene", "condition", "replicate", "frames", "hours", "nuclei a frame", "tracks", "median track (h)",
+             "divisions", "unassigned", "seam error", "residual (px)"]  # fmt: skip
+    rows = []
+    for name, facts in scenes.items():
+        before, after = facts["seam_error_before"], facts["seam_error"]
+        rows.append([
+            name, facts["condition"], facts["replicate"], facts["frames"],
+            f"{facts['first_h']:.1f} to {facts['last_h']:.1f}",
+            " / ".join(f"{v:g}" for v in facts["nuclei_per_frame"]), facts["tracks"],
+            f"{facts['track_hours'][1]:.1f}" if facts["track_hours"] else "-", facts["divisions"],
+            facts["unassigned"], "-" if after is None else f"{before:.4f} &rarr; {after:.4f}",
+            "-" if facts["residual_px"] is None else f"{facts['residual_px']:.2f}",
+        ])  # fmt: skip
+    note = "<p><small>Nuclei a frame: lowest / median / highest. Seam error: mean difference in the overlaps as a "
+    return _table(heads, rows) + note + "share of the intensity scale, by the stage and as placed.</small></p>"
+
+
+def _table(heads: list[str], rows: list[list[Any]]) -> str:
+    head = "".join(f"<th>{name}</th>" for name in heads)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _durations(table: pd.DataFrame) -> str:
+    """Medians over all replicates of a condition; the whole table is in durations.csv."""
+    shown = table[(table["replicate"].astype(str) == "all") & table["system"].isin(["cycle", "coarse"])]
+    if shown.empty:
+        return "<p>No track shows when a phase began.</p>"
+    rows = []
+    for row in shown.itertuples(index=False):
+        known = row.median_h == row.median_h
+        interval = f"{row.median_h:.3g} ({_hours(row.median_lo)} to {_hours(row.median_hi)})" if known else "-"
+        names = html.escape(str(row.condition)), html.escape(str(row.phase))
+        rows.append([*names, row.n_complete, row.n_censored, row.n_unknown_begin, interval])
+    heads = ["condition", "phase", "seen whole", "end not seen", "begin not seen", "median in hours (95 %)"]
+    return _table(heads, rows) + (
+        "<p><small>Medians take account of phases whose end was not seen (Kaplan and Meier); a dash: too few were seen "
+        "to their end. More in durations.csv.</small></p>"
+    )
+
+
+def _hours(value: float) -> str:
+    return "?" if value != value else f"{value:.3g}"
+
+
+def _chart(fractions: pd.DataFrame) -> str:
+    """Lines of the coarse share over time by condition and replicate, with their interval, as inline SVG."""
+    shown = fractions[(fractions["system"] == "coarse") & (fractions["phase"] == "S_G2M")]
+    if shown.empty:
+        return "<p>The design names no reporters: there are no phases.</p>"
+    width, height, left, bottom = 900, 280, 46, 34
+    low, high = float(shown["time_h"].min()), float(shown["time_h"].max())
+    span = max(high - low, 1e-9)
+
+    def x(time: float) -> float:
+        return left + (time - low) / span * (width - left - 150)
+
+    def y(share: float) -> float:
+        return 10 + (1 - share) * (height - bottom - 10)
+
+    parts = [f'<svg viewBox="0 0 {width} {height}" role=img aria-label="share over time">']
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        parts.append(f'<path d="M{left} {y(share):.1f}H{width - 150}" stroke="#e3e7eb"/>')
+        parts.append(f'<text x={left - 8} y={y(share) + 4:.1f} text-anchor=end font-size=12>{share:g}</text>')
+    for time in (low, (low + high) / 2, high):
+        parts.append(f'<text x={x(time):.1f} y={height - 12} text-anchor=middle font-size=12>{time:.3g} h</text>')
+    conditions = sorted(shown["condition"].astype(str).unique())
+    for (condition, replicate), rows in shown.groupby(["condition", "replicate"], sort=True):
+        colour = _LINES[conditions.index(str(condition)) % len(_LINES)]
+        rows = rows.sort_values("time_h")
+        over_all = str(replicate) == "all"
+        alone = shown[shown["condition"] == condition]["replicate"].nunique() <= 2  # one replicate, and "all"
+        band = rows.dropna(subset=["fraction_lo", "fraction_hi"]) if over_all or alone else rows[:0]
+        ahead = [f"{x(t):.1f},{y(v):.1f}" for t, v in zip(band["time_h"], band["fraction_hi"], strict=True)]
+        back = [f"{x(t):.1f},{y(v):.1f}" for t, v in zip(band["time_h"], band["fraction_lo"], strict=True)][::-1]
+        if ahead:
+            parts.append(f'<polygon points="{" ".join(ahead + back)}" fill="{colour}" fill-opacity=".14" />')
+        points = " ".join(f"{x(t):.1f},{y(v):.1f}" for t, v in zip(rows["time_h"], rows["fraction"], strict=True))
+        width_px, opacity = (2.2, 1) if over_all else (1, 0.45)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width_px}" '
+                     f'stroke-opacity="{opacity}" />')  # fmt: skip
+    for k, name in enumerate(conditions):
+        parts.append(f'<text x={width - 140} y={24 + 18 * k} fill="{_LINES[k % len(_LINES)]}" font-size=13>'
+                     f"{html.escape(name)}</text>")  # fmt: skip
+    return "".join(parts) + (
+        "</svg><p><small>Thin: replicates; thick: their mean. Bands are 95 % "
+        "intervals: over replicates where there are several, else over the nuclei's lineages.</small></p>"
+    )
+
+
+def _scene_page(scene: str, facts: dict[str, Any], movie: Any, labels: Any, nuclei: pd.DataFrame, job: Job) -> str:
+    usable = [k for k in range(movie.n_frames) if k not in movie.missing_frames]
+    chosen = sorted({usable[0], usable[len(usable) // 2], usable[-1]}) if usable else []
+    parts = [f"<h2>{html.escape(scene)}: {html.escape(facts['condition'])}, replicate {facts['replicate']}</h2>"]
+    shares = ", ".join(f"{name} {100 * value:.1f} %" for name, value in facts["phases"].items())
+    parts.append(f"<p>{shares or 'no phases'}</p>")
+    for frame in chosen:
+        window = Window.centre(movie.shape[2:])
+        picture = draw(movie, labels, nuclei, frame, job.design, window)
+        parts.append(_figure(picture, f"frame {frame}, {movie.time_h[frame]:.2f} h: the middle, outlines by phase"))
+    if chosen and max(movie.shape[2:]) > 1.5 * (window.rows.stop - window.rows.start):
+        picture = draw(movie, labels, nuclei, chosen[-1], job.design, Window.whole(movie.shape[2:]))
+        parts.append(_figure(picture, f"frame {chosen[-1]}: the whole frame"))
+    return "\n".join(parts)
+
+
+def _figure(pixels: Any, caption: str) -> str:
+    return (
+        f'<figure style="max-width:340px"><img src="{data_uri(pixels)}" alt="{html.escape(caption)}">'
+        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+    )
