@@ -26,9 +26,9 @@ from hyped_core.errors import (
     UnsupportedDataError,
     UsageError,
 )
-from hyped_imaging.movies.release import export_frames
 from hyped_imaging.movies.importing import import_movie, open_source
 from hyped_imaging.movies.params import ExportParams, ImportParams
+from hyped_imaging.movies.release import export_frames
 
 DESIGN = default_design()
 TIMES = np.array([20.0, 20.25, 23.0])

@@ -249,3 +249,18 @@ def test_entries_of_changing_length_are_read_in_time(tmp_path: Path) -> None:
     with open_czi(write_czi(tmp_path / "mixed.czi", blocks), "direct") as czi:
         assert czi.n_frames(0) == 4000
         assert [czi.read_tile(0, k, 0, 0)[0, 0] for k in (0, 1, 998, 3999)] == [k % 7 for k in (0, 1, 998, 3999)]
+
+
+def test_a_scene_without_a_channel_of_the_design_is_named(tmp_path: Path) -> None:
+    from hyped_core.design import default_design
+    from hyped_imaging.stitch import StitchParams, plan_scene
+
+    names = {f"C{k}": channel.name for k, channel in enumerate(default_design().channels)}
+    blocks = grid(1, S=range(1), C=range(len(names))) + grid(1, S=range(1, 2), C=range(1, len(names)))
+    params = StitchParams(channels=names, pixel_size_um=0.65, interval_min=20)
+    with open_czi(write_czi(tmp_path / "lacks.czi", blocks)) as czi:
+        whole = plan_scene(czi, "S0", params, default_design(), strict=True)
+        assert whole.channels == tuple(names.values())
+        with pytest.raises(InvalidDataError, match=f"lacks channel {names['C0']}") as caught:
+            plan_scene(czi, "S1", params, default_design(), strict=True)
+        assert caught.value.where == str(czi.path) and caught.value.mend

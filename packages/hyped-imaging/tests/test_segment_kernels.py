@@ -162,9 +162,7 @@ def test_splitting_any_mask_finds_the_same_foreground_and_number_of_pieces(seed,
     np.testing.assert_array_equal(found > 0, wanted > 0)
     assert found.max(initial=0) == wanted.max(initial=0)
     if min_distance == 1:
-        np.testing.assert_array_equal(
-            split_touching(mask, 1, min_area), reference_split(mask, 1, min_area)
-        )
+        np.testing.assert_array_equal(split_touching(mask, 1, min_area), reference_split(mask, 1, min_area))
 
 
 def test_constant_tiny_and_broken_frames():

@@ -246,3 +246,20 @@ def test_overlaps_show_the_cameras_offset_in_spite_of_read_noise() -> None:
     tops, bottoms = (np.stack(part) for part in zip(*terms, strict=True))
     offset, error = from_overlaps(tops, bottoms)
     assert offset == pytest.approx(100, abs=6) and error < 10
+
+
+def test_a_frame_whose_first_tile_has_a_damaged_head_takes_the_time_between_its_neighbours(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.czi", lambda k: speckle(3), list(range(6)) + list(range(9, 14)))
+    with open_czi(path, "direct") as czi:
+        whole, source = czi.time_h(0)
+        first = czi.structure.table.query("T == 4 and M == 0").iloc[0]
+    with path.open("r+b") as file:
+        file.seek(int(first["position"]) + 32)
+        file.write(b"\xff" * 4)  # a length of the metadata that cannot be
+    with open_czi(path, "direct") as czi:
+        mended, again = czi.time_h(0)
+    assert (source, again) == ("subblock", "subblock")
+    np.testing.assert_allclose(mended, whole, atol=1e-9)
+    assert np.diff(mended)[5] == pytest.approx(4 * np.diff(mended)[0]), "the gap in time stays"
+    record = run(path, tmp_path / "m.zarr")
+    assert list(Movie.open(tmp_path / "m.zarr").missing_frames) == [4] and record["n_frames"] == 11

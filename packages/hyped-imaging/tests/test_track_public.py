@@ -14,7 +14,7 @@ import pytest
 
 from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta
-from hyped_imaging.segment.nuclei import NucleiConfig, NucleiSegmenter
+from hyped_imaging.segment.fast import FastConfig, FastSegmenter
 from hyped_imaging.track.config import LapConfig
 from hyped_imaging.track.lap import LapTracker
 
@@ -101,7 +101,7 @@ def test_real_fucci_nuclei_match_the_published_labels():
     folder = Path(FOLDER) / "timelapse" / "fucci"
     red = tifffile.imread(folder / "test_red_stack.tiff")
     published = tifffile.imread(folder / "test_segmented_stack.tiff")
-    segmenter = NucleiSegmenter(NucleiConfig(channels=("red",), diameter_px=28))
+    segmenter = FastSegmenter(FastConfig(channels=("red",), diameter_px=28))
     found = total = 0
     for plane, truth in zip(red, published, strict=True):
         labels = segmenter.segment(plane[None], ImageMeta(channels=("red",)), context=CONTEXT)

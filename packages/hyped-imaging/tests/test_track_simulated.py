@@ -11,8 +11,8 @@ from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta
 from hyped_core.design import default_design
 from hyped_imaging.phases.states import call_phases
+from hyped_imaging.segment.fast import FastSegmenter
 from hyped_imaging.segment.measure import measure
-from hyped_imaging.segment.nuclei import NucleiSegmenter
 from hyped_imaging.segment.paper import PaperConfig, PaperSegmenter
 from hyped_imaging.simulate.camera import expose
 from hyped_imaging.simulate.params import SimulateParams
@@ -52,7 +52,7 @@ def scene(tmp_path_factory):
     for frame, hours in enumerate(movie.time_h):
         planes = expose(movie.frame(frame).astype(np.float32), made.params.optics, rng)
         meta = ImageMeta(channels=movie.channels, pixel_size_um=movie.pixel_size_um)
-        found = NucleiSegmenter().segment(planes, meta, context=CONTEXT)
+        found = FastSegmenter().segment(planes, meta, context=CONTEXT)
         table = measure(found, planes, movie.channels, movie.pixel_size_um)
         tables.append(table.assign(frame=frame, time_h=hours))
         matched = overlaps(labels.frame(frame), found)

@@ -34,6 +34,7 @@ def hyped_datasets() -> Iterable[DatasetSpec]:
     """The datasets that HYPED itself works with."""
     manifests = "hyped_core:data/manifests"
     yield DatasetSpec("mini", f"{manifests}/mini.yaml", "Simulated experiment with known truth")
+    yield DatasetSpec("hard", f"{manifests}/hard.yaml", "Simulated movies at the difficulty hard")
     yield DatasetSpec("public", f"{manifests}/public.yaml", "Small real files for tests and benchmarks")
     yield DatasetSpec("hyped", f"{manifests}/hyped.yaml", "The paper's release")
     yield DatasetSpec("norman", f"{manifests}/norman.yaml", "Norman et al. 2019, as GEARS prepared it")

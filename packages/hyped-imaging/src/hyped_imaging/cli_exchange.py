@@ -51,9 +51,9 @@ def export_tracks(
     from hyped_core.container.labels import Labels
     from hyped_core.context import default_progress
     from hyped_core.errors import UsageError
-    from hyped_imaging.track.ctc import export_ctc, split_pieces
-    from hyped_imaging.track.exchange import one_scene, table_edges
-    from hyped_imaging.track.geff import export_geff, need_geff
+    from hyped_imaging.exchange.ctc import export_ctc, split_pieces
+    from hyped_imaging.exchange.geff import export_geff, need_geff
+    from hyped_imaging.exchange.graph import one_scene, table_edges
     from hyped_imaging.track.step import read_table
 
     form = form or ("geff" if out.suffix == ".geff" else "ctc")
@@ -140,9 +140,9 @@ def import_tracks(
     from hyped_core.container.movies import Movie
     from hyped_core.context import default_progress
     from hyped_core.errors import UsageError
-    from hyped_imaging.track.ctc_import import import_ctc
-    from hyped_imaging.track.exchange import detect, one_scene
-    from hyped_imaging.track.geff_import import Hints, import_geff
+    from hyped_imaging.exchange.ctc_import import import_ctc
+    from hyped_imaging.exchange.geff_import import Hints, import_geff
+    from hyped_imaging.exchange.graph import detect, one_scene
     from hyped_imaging.track.step import read_table, summary, write_table
 
     for value, option in ((pixel_size_um, "--pixel-size-um"), (interval_min, "--interval-min")):

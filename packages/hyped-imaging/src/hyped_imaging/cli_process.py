@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from hyped_imaging.cli_options import reader_option
 from hyped_imaging.parallel import Workers, worker_options
 
 
@@ -18,8 +19,7 @@ from hyped_imaging.parallel import Workers, worker_options
 @click.option("--scene", "scenes", multiple=True, help="Only this scene of the design; may be given several times.")
 @click.option("--params", "reference", help="FILE.yaml#section with a section for each step: stitch, import_movie, "
               "segment, track, phases, export.")  # fmt: skip
-@click.option("--reader", type=click.Choice(["auto", "aicspylibczi", "pylibczirw"]), default="auto", show_default=True,
-              help="Library that decodes a CZI.")  # fmt: skip
+@reader_option
 @click.option("--release", is_flag=True, help="Write every frame as an HDF5 file too (OUT/release).")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of models that draw random numbers.")
 @worker_options
@@ -81,7 +81,7 @@ def process(
 
 @click.command("design")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--reader", type=click.Choice(["auto", "aicspylibczi", "pylibczirw"]), default="auto", show_default=True)
+@reader_option
 def design_command(source: Path, reader: str) -> None:
     """Print the start of a design for SOURCE: its scenes and channels, for you to say what they are.
 

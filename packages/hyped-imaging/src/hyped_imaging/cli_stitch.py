@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from hyped_imaging.cli_options import reader_option
 from hyped_imaging.parallel import Workers, worker_options
 
 
@@ -21,13 +22,7 @@ from hyped_imaging.parallel import Workers, worker_options
 @click.option(
     "--design", type=click.Path(path_type=Path), help="The experiment's design (YAML); HYPED's own if absent."
 )
-@click.option(
-    "--reader",
-    type=click.Choice(["auto", "aicspylibczi", "pylibczirw"]),
-    default="auto",
-    show_default=True,
-    help="Library that decodes the CZI; auto: aicspylibczi where it is installed.",
-)
+@reader_option
 @worker_options
 @click.option("--dry-run", is_flag=True, help="Print what it would make and cost as JSON; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")

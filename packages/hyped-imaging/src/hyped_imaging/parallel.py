@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import threading
 import uuid
 from collections import deque
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial, wraps
+from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -129,7 +129,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _check_portable(job: FrameJob) -> None:
     try:
-        pickle.dumps(job)
+        ForkingPickler.dumps(job)
     except Exception as error:  # whatever a class says that cannot be pickled
         raise UsageError(
             f"the job cannot be sent to workers: {type(error).__name__}: {error}",
@@ -261,7 +261,7 @@ def _done(work: Work, frame: int) -> Any:
         return work(frame)
     except Exception as error:  # any: it is raised again, or told in words
         try:
-            pickle.loads(pickle.dumps(error))
+            ForkingPickler.loads(ForkingPickler.dumps(error))
         except Exception as problem:  # its class cannot be pickled, in whatever way
             raise HypedError(f"{type(error).__name__}: {error}", where=f"frame {frame}") from problem
         raise

@@ -73,7 +73,7 @@ def _shape(job: Job, scene: str) -> tuple[int, int, int, int]:
         from hyped_imaging.readers.czi import open_czi
         from hyped_imaging.stitch import plan_scene
 
-        with open_czi(job.found.paths[0], reader=job.reader) as czi:
+        with open_czi(job.found.paths[0], reader=job.reader, select=job.params.stitch.select) as czi:
             return plan_scene(czi, job.found.scenes[scene], job.params.stitch, job.design, strict=True).shape
     from hyped_imaging.movies.importing import open_source, settle_times
 
@@ -91,7 +91,7 @@ def _one_frame(job: Job, scene: str) -> tuple[npt.NDArray, ImageMeta]:
         from hyped_imaging.stitch import plan_scene
         from hyped_imaging.stitch.fuse import Fuser
 
-        with open_czi(job.found.paths[0], reader=job.reader) as czi:
+        with open_czi(job.found.paths[0], reader=job.reader, select=job.params.stitch.select) as czi:
             plan = plan_scene(czi, job.found.scenes[scene], job.params.stitch, job.design, strict=True)
             tiles = czi.read_tiles(plan.scene.index, plan.shape[0] // 2)
             flat = [None if tile is None else tile.max(axis=1) for tile in tiles]

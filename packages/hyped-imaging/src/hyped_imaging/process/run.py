@@ -109,7 +109,7 @@ class Job:
         from hyped_imaging.readers.czi import open_czi
         from hyped_imaging.stitch import plan_scene, stitch_scene
 
-        with open_czi(self.found.paths[0], reader=self.reader) as czi:
+        with open_czi(self.found.paths[0], reader=self.reader, select=self.params.stitch.select) as czi:
             plan = plan_scene(czi, self.found.scenes[scene], self.params.stitch, self.design, strict=True)
             stitch_scene(
                 czi, plan, self.layout.movie(scene), self.params.stitch, qc=self.layout.qc(scene),
@@ -159,7 +159,7 @@ class Job:
 
     def _export_tracks(self, scene: str) -> None:
         from hyped_core.container.movies import Labels
-        from hyped_imaging.track.geff import export_geff
+        from hyped_imaging.exchange.geff import export_geff
         from hyped_imaging.track.step import read_table
 
         tracks = read_table(self.layout.table("tracks", scene))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from hyped_core.errors import CorruptFileError
 from hyped_imaging.readers.structure import HEADER, CziStructure
 from hyped_imaging.readers.subblock import open_binary, read_metadata
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from hyped_imaging.readers.metadata import CziMetadata
 
 _TIME = re.compile(r"<AcquisitionTime>\s*([^<\s]+)\s*</AcquisitionTime>")
+_DAMAGED = 0.1
+"""Share of frames whose time may be lost with their first tile."""
 _ISO = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?")
 
 
@@ -48,24 +51,45 @@ def _increasing(hours: np.ndarray) -> bool:
 def _from_subblocks(
     structure: CziStructure, metadata: CziMetadata, scene: int, frames: np.ndarray
 ) -> np.ndarray | None:
-    """One small read a frame: the tile that comes first in M, C and Z; zero is the file's earliest such
-    time."""
+    """One small read a frame: the tile that comes first in M, C and Z; zero is the file's earliest such time.
+
+    A few frames whose tile is damaged take the time between their neighbours'.
+    """
     table = structure.table
     order = table.sort_values(["S", "T", "M", "C", "Z"], kind="stable")
     firsts = order.drop_duplicates(["S", "T"])
     mine = firsts.loc[firsts["S"] == scene]
     starts = firsts.drop_duplicates("S")
     with open_binary(structure.path) as file:
-        times = [_subblock_time(file, row) for row in mine.itertuples()]
-        if not times or any(time is None for time in times):
-            return None
+        read = [_subblock_time(file, row) for row in mine.itertuples()]
         origins = [_subblock_time(file, row) for row in starts.itertuples()]
-    zero = min(time for time in [*origins, times[0]] if time is not None)
-    return np.array([(time - zero) / np.timedelta64(1, "ns") for time in times]) / 3.6e12
+    known = [k for k, time in enumerate(read) if isinstance(time, np.datetime64)]
+    if not known or None in read or len(read) - len(known) > _DAMAGED * len(read):
+        return None
+    zero = min(time for time in [*origins, read[known[0]]] if isinstance(time, np.datetime64))
+    hours = np.array([(read[k] - zero) / np.timedelta64(1, "ns") for k in known]) / 3.6e12
+    if len(known) == len(read):
+        return hours
+    return _between(frames, np.asarray(known), hours)
 
 
-def _subblock_time(file: BinaryIO, row: Any) -> np.datetime64 | None:
-    found = _TIME.search(read_metadata(file, row))
+def _between(frames: np.ndarray, known: np.ndarray, hours: np.ndarray) -> np.ndarray | None:
+    """Hours of all frames, those not known from the line through their neighbours; None of a single known one."""
+    if len(known) < 2:
+        return None
+    out = np.interp(frames, frames[known], hours)
+    for outside, near in ((frames < frames[known[0]], slice(0, 2)), (frames > frames[known[-1]], slice(-2, None))):
+        (first, second), (begin, end) = frames[known][near], hours[near]
+        out[outside] = begin + (frames[outside] - first) * (end - begin) / (second - first)
+    return out
+
+
+def _subblock_time(file: BinaryIO, row: Any) -> np.datetime64 | str | None:
+    """When a sub-block was taken; None where it does not say, ``damaged`` where it cannot be read."""
+    try:
+        found = _TIME.search(read_metadata(file, row))
+    except CorruptFileError:
+        return "damaged"
     iso = _ISO.match(found.group(1)) if found else None
     return np.datetime64(iso.group(0), "ns") if iso else None
 

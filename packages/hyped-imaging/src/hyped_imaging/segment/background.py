@@ -16,14 +16,10 @@ def background_map(
     import cv2
 
     height, width = plane.shape
-    return cv2.resize(
-        background_grid(plane, foreground, block_px), (width, height), interpolation=cv2.INTER_LINEAR
-    )
+    return cv2.resize(background_grid(plane, foreground, block_px), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def background_grid(
-    plane: npt.NDArray, foreground: npt.NDArray[np.bool_], block_px: int
-) -> npt.NDArray[np.float32]:
+def background_grid(plane: npt.NDArray, foreground: npt.NDArray[np.bool_], block_px: int) -> npt.NDArray[np.float32]:
     """`background_map` at the middles of its blocks, (rows, columns) float32; ``plane`` holds no NaN."""
     import cv2
 

@@ -81,14 +81,14 @@ def division_costs(
     middle = (objects.xy[first] + objects.xy[second]) / 2
     away = np.linalg.norm(middle - objects.xy[mother], axis=1)
     cost = (apart / config.max_division_um) ** 2 + (2 * away / config.max_division_um) ** 2
-    size = along_median(objects.size, following, WINDOW)
-    cost = cost + np.abs(size[first] - size[second])
+    sizes = [along_median(objects.size, following, WINDOW, rows) for rows in (first, second)]
+    cost = cost + np.abs(sizes[0] - sizes[1])
     if objects.light.any():
-        light = along_median(objects.light, following, WINDOW)
-        earlier = along_median(objects.light, previous_of(following), WINDOW)
-        cost = cost + np.abs(light[first] - light[second])
-        both = np.logaddexp(light[first], light[second])
-        cost = cost + (np.abs(both - earlier[mother]) + np.abs(both - objects.light[mother])) / 2
+        light = [along_median(objects.light, following, WINDOW, rows) for rows in (first, second)]
+        earlier = along_median(objects.light, previous_of(following), WINDOW, mother)
+        cost = cost + np.abs(light[0] - light[1])
+        both = np.logaddexp(light[0], light[1])
+        cost = cost + (np.abs(both - earlier) + np.abs(both - objects.light[mother])) / 2
     lack = 1 - np.clip(condensation(objects, following)[mother] / config.condensation, 0, 1)
     cost = cost + config.condensation_weight * np.where(np.isnan(lack), UNKNOWN, lack)
     cost[apart > config.max_division_um] = np.inf
@@ -117,9 +117,7 @@ def division_candidates(
         earlier = step - 1
         while earlier >= 0:
             first_step = earlier + 1
-            if first_step < step and (
-                objects.times[step] - objects.times[first_step] > config.max_daughter_delay_h
-            ):
+            if first_step < step and (objects.times[step] - objects.times[first_step] > config.max_daughter_delay_h):
                 break
             before = np.arange(objects.bounds[earlier], objects.bounds[earlier + 1])
             reach = config.max_division_um + config.slack_um

@@ -247,12 +247,12 @@ def track_positions(following: np.ndarray) -> tuple:
 
 
 @njit(cache=True, nogil=True)
-def along_median(values: np.ndarray, neighbour: np.ndarray, window: int) -> np.ndarray:
-    """Median of each object's value and those of up to ``window - 1`` neighbours further along its run."""
-    out = np.empty(len(values))
+def along_median(values: np.ndarray, neighbour: np.ndarray, window: int, rows: np.ndarray) -> np.ndarray:
+    """Median of the value of each of ``rows`` and of up to ``window - 1`` neighbours further along its run."""
+    out = np.empty(len(rows))
     some = np.empty(window)
-    for i in range(len(values)):
-        at, n = i, 0
+    for i in range(len(rows)):
+        at, n = rows[i], 0
         while at >= 0 and n < window:
             some[n] = values[at]
             n += 1

@@ -34,9 +34,7 @@ class LapTracker:
     def __init__(self, config: LapConfig | None = None) -> None:
         self.config = config or LapConfig()
 
-    def track(
-        self, objects: pd.DataFrame, labels: npt.NDArray | None = None, *, context: RunContext
-    ) -> pd.DataFrame:
+    def track(self, objects: pd.DataFrame, labels: npt.NDArray | None = None, *, context: RunContext) -> pd.DataFrame:
         """``objects`` with ``track_id``, ``parent_id`` and ``unassigned_reason``; rows in the given order.
 
         Columns read: ``frame, time_h, y_um, x_um, label`` and, where there, ``area_um2`` and
@@ -73,12 +71,15 @@ def as_objects(table: pd.DataFrame, config: LapConfig) -> Objects:
     """Plain arrays of a table sorted by frame and label."""
     frame = table["frame"].to_numpy().astype(np.int64)
     time = table["time_h"].to_numpy().astype(np.float64)
+    places = np.column_stack([table["y_um"], table["x_um"]]).astype(np.float64).reshape(len(frame), 2)
+    if len(frame):  # where the origin lies does not matter, not even to the last digit, which would break ties
+        places = np.round(places - places.min(axis=0), 6)
     frames, first, step = np.unique(frame, return_index=True, return_inverse=True)
     return Objects(
         step=step.astype(np.int64),
         frame=frame,
         time=time,
-        xy=np.column_stack([table["y_um"], table["x_um"]]).astype(np.float64).reshape(len(frame), 2),
+        xy=places,
         size=_log(table, "area_um2"),
         light=_log(with_integrated(table, config.intensity), f"integrated_{config.intensity}"),
         times=time[first] if len(frames) else np.empty(0),
@@ -149,9 +150,7 @@ def _has_previous(following: IntArray) -> npt.NDArray[np.bool_]:
     return found
 
 
-def choose_divisions(
-    objects: Objects, following: IntArray, config: LapConfig, deadline: Deadline
-) -> list[Division]:
+def choose_divisions(objects: Objects, following: IntArray, config: LapConfig, deadline: Deadline) -> list[Division]:
     """Candidates taken greedily, cheapest first, as far as they agree with one another.
 
     A start is used once, a mother divides once, daughters last ``min_daughter_frames`` (or to the movie's
@@ -166,16 +165,11 @@ def choose_divisions(
         mother, first, second = division.mother, division.first, division.second
         if used & {first, second} or -mother - 1 in used:
             continue
-        if any(
-            ahead[d] < config.min_daughter_frames and objects.step[d] + ahead[d] <= last
-            for d in (first, second)
-        ):
+        if any(ahead[d] < config.min_daughter_frames and objects.step[d] + ahead[d] <= last for d in (first, second)):
             continue
         time = float(objects.time[second])
         lineages = {int(start_of[mother]), int(start_of[first]), int(start_of[second])}
-        if any(
-            abs(time - other) < config.min_cycle_h for line in lineages for other in moments.get(line, ())
-        ):
+        if any(abs(time - other) < config.min_cycle_h for line in lineages for other in moments.get(line, ())):
             continue
         used |= {first, second, -mother - 1}
         for line in lineages:
@@ -189,9 +183,7 @@ def starts_of(following: IntArray) -> IntArray:
     return np.flatnonzero(~_has_previous(following)).astype(np.int64)
 
 
-def number_tracks(
-    objects: Objects, following: IntArray, divisions: list[Division]
-) -> tuple[IntArray, IntArray]:
+def number_tracks(objects: Objects, following: IntArray, divisions: list[Division]) -> tuple[IntArray, IntArray]:
     """Track and parent of each object; tracks are numbered from 1 by first frame and label."""
     following = following.copy()
     for division in divisions:

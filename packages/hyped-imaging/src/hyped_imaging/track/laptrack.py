@@ -42,9 +42,7 @@ class LaptrackTracker:
     def __init__(self, config: LaptrackConfig | None = None) -> None:
         self.config = config or LaptrackConfig()
 
-    def track(
-        self, objects: pd.DataFrame, labels: npt.NDArray | None = None, *, context: RunContext
-    ) -> pd.DataFrame:
+    def track(self, objects: pd.DataFrame, labels: npt.NDArray | None = None, *, context: RunContext) -> pd.DataFrame:
         """``objects`` with ``track_id``, ``parent_id`` and ``unassigned_reason``; rows in the given order.
 
         Raises

@@ -90,8 +90,8 @@ class Objects:
         """Micrometres from each object to the nearest side of the rectangle that holds all objects."""
         if len(self.xy) == 0:
             return np.empty(0)
-        low, high = self.xy.min(axis=0), self.xy.max(axis=0)
-        return np.minimum(self.xy - low, high - self.xy).min(axis=1)
+        sides = [np.minimum(at - at.min(), at.max() - at) for at in np.ascontiguousarray(self.xy.T)]
+        return np.minimum(sides[0], sides[1])
 
 
 def near(source: FloatArray, target: FloatArray, reach: float) -> tuple[IntArray, IntArray, FloatArray]:

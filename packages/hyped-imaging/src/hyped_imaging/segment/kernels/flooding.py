@@ -191,9 +191,7 @@ def _key(height: np.float32) -> np.uint64:
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _push(
-    keys: npt.NDArray[np.uint64], pixels: npt.NDArray[np.int64], size: int, key: np.uint64, pixel: int
-) -> int:
+def _push(keys: npt.NDArray[np.uint64], pixels: npt.NDArray[np.int64], size: int, key: np.uint64, pixel: int) -> int:
     i = size
     while i > 0:
         parent = (i - 1) >> 1

@@ -28,12 +28,12 @@ from hyped_core.errors import (
     ValidationError,
 )
 from hyped_imaging.cli_exchange import export_tracks, import_tracks
+from hyped_imaging.exchange.ctc import MAX_LABEL, export_ctc, split_pieces
+from hyped_imaging.exchange.ctc_import import import_ctc
+from hyped_imaging.exchange.geff import export_geff
+from hyped_imaging.exchange.geff_import import Hints, import_geff
+from hyped_imaging.exchange.graph import detect, number_tracks, one_scene, table_edges
 from hyped_imaging.segment.measure import measure
-from hyped_imaging.track.ctc import MAX_LABEL, export_ctc, split_pieces
-from hyped_imaging.track.ctc_import import import_ctc
-from hyped_imaging.track.exchange import detect, number_tracks, one_scene, table_edges
-from hyped_imaging.track.geff import export_geff
-from hyped_imaging.track.geff_import import Hints, import_geff
 
 PIXEL = 0.65
 CELL, ACROSS = 3, 6

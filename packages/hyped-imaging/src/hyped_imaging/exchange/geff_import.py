@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.errors import CorruptFileError, InvalidDataError, UnsupportedDataError, UsageError
-from hyped_imaging.track import exchange
-from hyped_imaging.track.geff import RESERVED, ROW, decode, need_geff
+from hyped_imaging.exchange import graph as exchange
+from hyped_imaging.exchange.geff import RESERVED, ROW, decode, need_geff
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ def import_geff(source: str | Path, hints: Hints, original: pd.DataFrame | None 
     """
     graph = read_graph(Path(source))
     if ROW in graph.props or original is not None:
-        from hyped_imaging.track.geff_edits import import_own
+        from hyped_imaging.exchange.geff_edits import import_own
 
         return import_own(graph, hints, original)
     return import_foreign(graph, hints)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hyped_core.errors import InvalidDataError, MissingDependencyError, UnsupportedDataError
 from hyped_core.io.atomic import atomic_path
-from hyped_imaging.track import exchange
+from hyped_imaging.exchange import graph as exchange
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hyped_core.errors import InvalidDataError, Problem, UsageError, ValidationError
-from hyped_imaging.track import exchange
-from hyped_imaging.track.ctc import check_lines, join_pieces, open_folder, settle
+from hyped_imaging.exchange import graph as exchange
+from hyped_imaging.exchange.ctc import check_lines, join_pieces, open_folder, settle
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -28,7 +28,7 @@ from hyped_core.errors import (
     ValidationError,
 )
 from hyped_core.io.atomic import atomic_path
-from hyped_imaging.track import exchange
+from hyped_imaging.exchange import graph as exchange
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.errors import InvalidDataError, UsageError
-from hyped_imaging.track import exchange
-from hyped_imaging.track.geff import RESERVED, ROW, decode
-from hyped_imaging.track.geff_import import Graph, Hints, find_axes, numbers
+from hyped_imaging.exchange import graph as exchange
+from hyped_imaging.exchange.geff import RESERVED, ROW, decode
+from hyped_imaging.exchange.geff_import import Graph, Hints, find_axes, numbers
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,0 +1,1 @@
+"""Tracks to and from other programs: GEFF graphs and Cell Tracking Challenge folders."""
