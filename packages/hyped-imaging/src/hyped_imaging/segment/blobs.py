@@ -17,6 +17,10 @@ ENOUGH = 500_000
 """So many pixels settle a median; of more, every so manieth is taken."""
 
 
+EDGE = 0.1
+"""Half the width of a nucleus' edge, in diameters."""
+
+
 class BlobConfig(Params):
     """Sizes in micrometres (or pixels, where ``diameter_px`` is given), thresholds in units of the noise.
 
@@ -56,6 +60,9 @@ class BlobConfig(Params):
     focus, or without the reporter."""
     max_brightness: float | None = Field(None, gt=0)
     """Brightest nucleus that is kept, as a multiple of the median one: leaves out dead and condensed ones."""
+    min_sharpness: float | None = None
+    """Least fall of the signal across the outline, over a fifth of a diameter, as a share of the nucleus' brightness:
+    leaves out those out of focus, and the halos of very bright bodies."""
 
 
 def segment_blobs(planes: FloatImage, pixel_size_um: float, config: BlobConfig) -> LabelImage:
@@ -116,7 +123,7 @@ def split_blobs(signal: FloatImage, diameter: float, config: BlobConfig) -> Labe
     """Labels of the nuclei in a plane given in units of its noise."""
     from hyped_imaging.segment.kernels.flooding import watershed
     from hyped_imaging.segment.kernels_blobs import find_peaks
-    from hyped_imaging.segment.regions import keep_brightness, merge_convex, merge_shallow, outline_regions
+    from hyped_imaging.segment.regions import keep_brightness, keep_sharp, merge_convex, merge_shallow, outline_regions
 
     mask = signal > config.sensitivity
     if not mask.any():
@@ -140,4 +147,7 @@ def split_blobs(signal: FloatImage, diameter: float, config: BlobConfig) -> Labe
         max_area=config.max_area * typical_area,
     )
     labels = outline_regions(basins, signal, config.outline, config.min_area * typical_area)
-    return keep_brightness(labels, signal, config.min_brightness, config.max_brightness)
+    sharp = labels
+    if config.min_sharpness is not None:
+        sharp = keep_sharp(labels, signal, config.min_sharpness, max(1, round(EDGE * diameter)))
+    return keep_brightness(sharp, signal, config.min_brightness, config.max_brightness)

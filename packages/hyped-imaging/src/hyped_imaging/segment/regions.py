@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from hyped_imaging.segment.kernels_blobs import centroids, group_pixels, outline, region_quantile, row_ends, touching
+from hyped_imaging.segment.kernels_blobs import (
+    centroids,
+    edge_drop,
+    group_pixels,
+    outline,
+    region_quantile,
+    row_ends,
+    touching,
+)
 
 LabelImage = npt.NDArray[np.int32]
 FloatImage = npt.NDArray[np.float32]
@@ -18,6 +26,12 @@ BRIGHT_SHARE = 0.8
 
 POINTS = 25
 """Points at which the line between two centres is looked at."""
+
+DOUBT = 2.0
+"""A dip counts as far as it is deeper than so many times the noise: dim nuclei dip by chance."""
+
+EDGE_SHARE = 0.25
+"""A region's edge is as sharp as its outline is on all but this share of its length."""
 
 
 class Saddles(NamedTuple):
@@ -120,13 +134,14 @@ def merge_convex(
 
 def lowest_between(signal: FloatImage, start: npt.NDArray, stop: npt.NDArray) -> npt.NDArray:
     """How deep each line (n, 2) from ``start`` to ``stop`` dips: its lowest value, as a share of the lower of the
-    highest before and the highest after it; 1 where it rises or falls throughout."""
+    highest before and the highest after it, beyond `DOUBT`; 1 where it rises or falls throughout. ``signal`` is in
+    units of its noise."""
     share = np.linspace(0, 1, POINTS)[:, None, None]
     y, x = np.moveaxis(np.rint(start + (stop - start) * share).astype(np.intp), -1, 0)
     values = np.maximum(signal[y, x], 1e-6)
     before = np.maximum.accumulate(values, axis=0)
     after = np.maximum.accumulate(values[::-1], axis=0)[::-1]
-    return (values / np.minimum(before, after)).min(axis=0)
+    return np.minimum((values + DOUBT) / np.minimum(before, after), 1).min(axis=0)
 
 
 def _groups(neighbours: dict[int, dict[int, int]]) -> set[tuple[int, ...]]:
@@ -215,5 +230,24 @@ def keep_brightness(labels: LabelImage, signal: FloatImage, least: float, most: 
     kept = brightness >= least * typical
     if most is not None:
         kept &= brightness <= most * typical
+    return _only(labels, kept)
+
+
+def keep_sharp(labels: LabelImage, signal: FloatImage, least: float, reach: int) -> LabelImage:
+    """Drop regions whose edge is not sharp, and number the others from 1.
+
+    An edge is sharp where the signal falls by more than ``least`` times the region's brightness (the median of its
+    pixels) from ``reach`` pixels inside to ``reach`` pixels outside: not so where a nucleus is out of focus, and
+    never where the region is light of a brighter neighbour, whose signal rises outwards.
+    """
+    count = int(labels.max(initial=0))
+    if count == 0:
+        return labels
+    brightness = region_quantile(signal.ravel(), *group_pixels(labels, count), 0.5)
+    return _only(labels, edge_drop(labels, signal, count, reach, EDGE_SHARE) > least * brightness)
+
+
+def _only(labels: LabelImage, kept: npt.NDArray[np.bool_]) -> LabelImage:
+    """The regions that are ``kept`` (one for each number, 0 included), numbered from 1."""
     kept[0] = False
     return (np.cumsum(kept) * kept).astype(np.int32)[labels]
