@@ -18,6 +18,8 @@ _TRACK_S = 5e-5
 _ROW_BYTES = 260
 """Of a nucleus in the tables of nuclei, tracks and phases together."""
 _PYRAMID = 4 / 3
+_REGISTER_S = 1.5e-8
+"""A pixel of a frame that shifts and illumination are estimated from."""
 
 
 def estimate(job: Job) -> dict[str, Any]:
@@ -41,6 +43,10 @@ def estimate(job: Job) -> dict[str, Any]:
     nuclei = len(np.unique(labels)) - 1
     segment = time.perf_counter() - start
     parts = {name: _scene(shape, frame, read, segment, nuclei, packed) for name, shape in scenes.items()}
+    if job.found.kind == "czi":
+        for name, shape in scenes.items():
+            sampled = min(shape[0], job.params.stitch.registration_frames)
+            parts[name]["seconds"] += round(sampled * (read + _REGISTER_S * float(np.prod(shape[1:]))), 1)
     lanes = max(1, job.workers.processes)
     seconds = sum(part["seconds"] for part in parts.values())
     return {

@@ -25,10 +25,14 @@ COLOURS = {
     "": (255, 214, 10),
 }
 """Outlines by phase, RGB; yellow where there is no phase."""
-EDGE_PX = 420
+EDGE_PX = 320
 """Side of the part of a frame that is shown at full resolution."""
-WIDE_PX = 640
-"""Longer side of the picture of a whole frame."""
+ZOOMED_PX = 640
+"""Side of the picture of such a part."""
+WHOLE_PX = 1000
+"""Longer side of the picture of a whole frame, at most."""
+PLAIN_BELOW = 0.5
+"""Pictures made smaller than this show no outlines and tails: they would hide the nuclei."""
 TAIL_H = 6.0
 """Hours of a track that are drawn behind a nucleus."""
 _TINTS = {"nuclei": (0.3, 0.34, 0.62), "G1": (0.8, 0.18, 0.1), "S_G2M": (0.05, 0.7, 0.25), "grey": (0.75, 0.75, 0.75)}
@@ -47,14 +51,14 @@ class Window:
     @classmethod
     def whole(cls, shape: tuple[int, int]) -> Window:
         """All of a frame, made small enough."""
-        return cls(slice(0, shape[0]), slice(0, shape[1]), min(1.0, WIDE_PX / max(shape)))
+        return cls(slice(0, shape[0]), slice(0, shape[1]), min(1.0, WHOLE_PX / max(shape)))
 
     @classmethod
     def centre(cls, shape: tuple[int, int]) -> Window:
         """A square in the middle, made large enough for thin outlines."""
         edge = min(EDGE_PX, *shape)
         low = [(n - edge) // 2 for n in shape]
-        return cls(slice(low[0], low[0] + edge), slice(low[1], low[1] + edge), max(1.0, round(WIDE_PX / edge)))
+        return cls(slice(low[0], low[0] + edge), slice(low[1], low[1] + edge), max(1.0, round(ZOOMED_PX / edge)))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,6 +105,8 @@ def draw(
         picture += np.clip((part - low) / (high - low), 0, 1)[..., None] * np.array(tint, np.float32)
     shrink = cv2.INTER_AREA if window.scale < 1 else cv2.INTER_CUBIC
     pixels = (np.clip(cv2.resize(picture, window.size, interpolation=shrink), 0, 1) * 255).astype(np.uint8)
+    if window.scale < PLAIN_BELOW:
+        return pixels
     here = nuclei[nuclei["frame"] == frame]
     if labels is not None:
         mask = labels.frame(frame)[window.rows, window.columns]
@@ -110,14 +116,16 @@ def draw(
 
 
 def _outline(pixels: Image, mask: npt.NDArray, here: pd.DataFrame) -> None:
-    """Paint the inner rim of every label in the colour of its phase, in place."""
+    """Paint the inner rim of every label, two pixels wide, in the colour of its phase, in place."""
+    import cv2
+
     mask = mask.astype(np.int64)
     rim = np.zeros(mask.shape, bool)
     rim[:-1] |= mask[:-1] != mask[1:]
     rim[1:] |= mask[:-1] != mask[1:]
     rim[:, :-1] |= mask[:, :-1] != mask[:, 1:]
     rim[:, 1:] |= mask[:, :-1] != mask[:, 1:]
-    rim &= mask > 0
+    rim = cv2.dilate(rim.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & (mask > 0)
     colours = np.tile(np.array(COLOURS[""], np.uint8), (int(mask.max(initial=0)) + 1, 1))
     if "phase" in here:
         for label, phase in zip(here["label"].tolist(), here["phase"].astype(str), strict=True):

@@ -186,12 +186,12 @@ def _scene_page(scene: str, facts: dict[str, Any], movie: Any, labels: Any, nucl
         parts.append(_figure(picture, f"frame {frame}, {movie.time_h[frame]:.2f} h: the middle, outlines by phase"))
     if chosen and max(movie.shape[2:]) > 1.5 * (window.rows.stop - window.rows.start):
         picture = draw(movie, labels, nuclei, chosen[-1], job.design, Window.whole(movie.shape[2:]))
-        parts.append(_figure(picture, f"frame {chosen[-1]}: the whole frame"))
+        parts.append(_figure(picture, f"frame {chosen[-1]}: the whole frame", 1000))
     return "\n".join(parts)
 
 
-def _figure(pixels: Any, caption: str) -> str:
+def _figure(pixels: Any, caption: str, width: int = 340) -> str:
     return (
-        f'<figure style="max-width:340px"><img src="{data_uri(pixels)}" alt="{html.escape(caption)}">'
+        f'<figure style="max-width:{width}px"><img src="{data_uri(pixels)}" alt="{html.escape(caption)}">'
         f"<figcaption>{html.escape(caption)}</figcaption></figure>"
     )
