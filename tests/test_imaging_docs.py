@@ -21,6 +21,8 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     printed = []
     for language, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
+        if language not in ("sh", "python"):
+            continue
         command = {"sh": ["sh", "-e", "-c", text], "python": [sys.executable, "-c", text]}[language]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"

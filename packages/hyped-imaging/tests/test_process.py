@@ -21,7 +21,7 @@ from hyped_imaging.process import run as steps
 from hyped_imaging.process.params import ProcessParams
 from hyped_imaging.process.run import Job, Layout
 from hyped_imaging.process.source import find_scenes
-from hyped_imaging.process.starter import guess_role, starter_design
+from hyped_imaging.process.starter import guess_role, settle_roles, starter_design
 from hyped_imaging.simulate.params import SimulateParams
 from hyped_imaging.simulate.run import simulate
 
@@ -135,11 +135,99 @@ def test_a_table_changed_by_hand_is_kept_and_followed(experiment: Path, tmp_path
     assert process(experiment, out, "--scene", "S0") == 0
     assert dropped not in set(pd.read_parquet(out / "phases" / "S0.parquet")["track_id"])
     assert "changed by hand" in capsys.readouterr().err
+    before = times(out)
     params = tmp_path / "p.yaml"
     params.write_text("segment: {model: fast, config: {sensitivity: 6}}\n")
     code = process(experiment, out, "--scene", "S0", "--params", str(params))
     assert code == 2 and "changed by hand" in capsys.readouterr().err
+    assert times(out) == before, "refused before anything is made anew"
     assert (pd.read_parquet(out / "tracks" / "S0.parquet")["unassigned_reason"] == "by hand").any()
+
+
+def test_a_graph_edited_in_place_is_read_back_and_followed(experiment: Path, tmp_path: Path, capsys):
+    import geff
+
+    out = tmp_path / "out"
+    assert process(experiment, out, "--scene", "S0") == 0
+    graph, metadata = geff.read(out / "tracks" / "S0.geff")
+    count = pd.read_parquet(out / "phases" / "S0.parquet")["track_id"].nunique()
+    edge = next(edge for edge in graph.edges if graph.out_degree(edge[0]) == 1 and graph.in_degree(edge[0]) == 1)
+    graph.remove_edge(*edge)
+    geff.write(graph, out / "tracks" / "S0.geff", metadata=metadata, overwrite=True)
+    assert process(experiment, out, "--scene", "S0") == 0
+    said = capsys.readouterr().err
+    assert "tracks/S0.geff was changed by hand and is not read back: hyped imaging import-tracks" in said
+    assert run(["imaging", "import-tracks", str(out / "tracks/S0.geff"), str(out / "tracks/S0.parquet")]) == 0
+    assert process(experiment, out, "--scene", "S0") == 0
+    assert pd.read_parquet(out / "phases" / "S0.parquet")["track_id"].nunique() == count + 1
+    again, _ = geff.read(out / "tracks" / "S0.geff")
+    assert again.number_of_edges() == graph.number_of_edges()
+    assert (out / "tracks" / "S0.by-hand.geff").is_dir(), "what was edited is not lost"
+
+
+def test_another_seed_or_condition_is_another_result(experiment: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    assert process(experiment, out, "--scene", "S0") == 0
+    before = times(out)
+    assert process(experiment, out, "--scene", "S0", "--seed", "7") == 0
+    seeded = times(out)
+    assert seeded["nuclei/S0.parquet"] != before["nuclei/S0.parquet"]
+    text = default_design().to_yaml()
+    renamed = text.replace("name: control", "name: ctrl").replace("condition: control", "condition: ctrl")
+    other = _written(tmp_path / "design.yaml", renamed.replace("- control\n", "- ctrl\n"))
+    source = str(experiment / "small.czi")
+    assert run(["imaging", "process", source, str(out), "--design", str(other), "--scene", "S0", "--seed", "7"]) == 0
+    assert set(pd.read_parquet(out / "phases" / "S0.parquet")["condition"]) == {"ctrl"}
+    after = times(out)
+    movie = "out.hyped/movies/S0.zarr/zarr.json"
+    assert after[movie] == before[movie], "pixels do not depend on what a condition is called"
+
+
+def test_what_would_fail_late_is_refused_at_once(experiment: Path, tmp_path: Path, capsys):
+    source, design = str(experiment / "small.czi"), default_design()
+    assert run(["imaging", "process", source, str(tmp_path / "o")]) == 2
+    assert "hyped imaging design" in capsys.readouterr().err
+    for changes, said in (
+        ({"TagGFP": {"role": "other", "reports": None}}, "one reporter"),
+        ({n: {"role": "other", "reports": None} for n in ("Cy5", "mKate", "TagGFP")}, "no channel shows nuclei"),
+    ):
+        channels = tuple(c.model_copy(update=changes.get(c.name, {})) for c in design.channels)
+        text = design.model_copy(update={"channels": channels}).to_yaml()
+        path = _written(tmp_path / "d.yaml", text)
+        assert run(["imaging", "process", source, str(tmp_path / "o"), "--design", str(path)]) == 3
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_folder_of_other_things_is_left_alone(done: Path, experiment: Path, tmp_path: Path, capsys):
+    (tmp_path / "mine").mkdir()
+    _written(tmp_path / "mine" / "notes.txt", "x")
+    assert process(experiment, tmp_path / "mine") == 2
+    assert process(experiment, _written(tmp_path / "file", "x")) == 2
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["notes.txt"]
+    copied = (tmp_path / "other.czi")
+    copied.write_bytes((experiment / "small.czi").read_bytes())
+    code = run(["imaging", "process", str(copied), str(done), "--design", str(experiment / "design.yaml")])
+    assert code == 2 and "small.czi" in capsys.readouterr().err
+
+
+def test_dark_frames_and_cut_files(experiment: Path, tmp_path: Path, capsys):
+    cut = _written(tmp_path / "cut.czi", "")
+    whole = (experiment / "small.czi").read_bytes()
+    for share in (0.02, 0.5, 0.97):
+        cut.write_bytes(whole[: int(share * len(whole))])
+        code = run(["imaging", "process", str(cut), str(tmp_path / "o"), "--design", str(experiment / "design.yaml")])
+        assert code == 3 and "cut.czi" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+    from hyped_core.container.movies import write_movie
+
+    frames = np.full((5, 2, 64, 64), 100, np.uint16)
+    write_movie(tmp_path / "dark.zarr", frames, channels=["Cy5", "mKate"], pixel_size_um=1.0, time_h=np.arange(5) / 3)
+    design = default_design().model_copy(update={"channels": default_design().channels[:1]})
+    path = _written(tmp_path / "d.yaml", design.to_yaml())
+    code = run(["imaging", "process", str(tmp_path / "dark.zarr"), str(tmp_path / "out"), "--design", str(path),
+                "--scene", "S0"])  # fmt: skip
+    assert code == 0 and "no nuclei in frame(s) 0, 1, 2, 3, 4" in capsys.readouterr().err
 
 
 def test_dry_run_estimates_and_writes_nothing(experiment: Path, tmp_path: Path, capsys):
@@ -160,6 +248,7 @@ def test_scenes_of_file_and_design_are_matched_or_refused(experiment: Path, tmp_
     one = design.model_copy(update={"scenes": design.scenes[:1]})
     found = find_scenes([experiment / "small.czi"], one)
     assert list(found.scenes) == ["S0"] and found.left_out == ("S2",)
+    assert "S1" in find_scenes([experiment / "small.czi"], design).absent
     with pytest.raises(UsageError, match="--scene"):
         find_scenes([tmp_path / "a.tif"], design)
 
@@ -192,6 +281,16 @@ def test_the_starter_is_a_design_that_processes(experiment: Path, tmp_path: Path
 )  # fmt: skip
 def test_roles_are_guessed_from_names(name: str, role: str):
     assert guess_role(name) == role
+
+
+@pytest.mark.parametrize(
+    ("channels", "roles"),
+    [(["EGFP"], ["role: nuclei"]), (["C0", "C1"], ["role: nuclei", "role: other"]), (["Oblique"], ["role: nuclei"]),
+     (["DAPI", "EGFP"], ["role: nuclei", "role: other"]), (["GFP", "GFP2", "Cdt1"], ["role: reporter, reports: S_G2M",
+      "role: other", "role: reporter, reports: G1"])],
+)  # fmt: skip
+def test_settled_roles_make_a_design_to_work_with(channels: list[str], roles: list[str]):
+    assert settle_roles(channels) == roles
 
 
 def _written(path: Path, text: str) -> Path:

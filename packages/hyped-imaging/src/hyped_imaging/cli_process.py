@@ -13,9 +13,7 @@ from hyped_imaging.parallel import Workers, worker_options
 @click.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--design", type=click.Path(path_type=Path), help="The experiment's design (YAML); HYPED's own if absent."
-)
+@click.option("--design", type=click.Path(path_type=Path), help="The experiment's design (YAML); needed.")
 @click.option("--scene", "scenes", multiple=True, help="Only this scene of the design; may be given several times.")
 @click.option("--params", "reference", help="FILE.yaml#section with a section for each step: stitch, import_movie, "
               "segment, track, phases, export.")  # fmt: skip
@@ -52,19 +50,28 @@ def process(
 
     from hyped_core.context import RunContext, default_progress
     from hyped_core.design import read_design
+    from hyped_core.errors import UsageError
     from hyped_core.params import load_params
     from hyped_imaging.process.estimate import estimate
     from hyped_imaging.process.params import ProcessParams
     from hyped_imaging.process.run import Job, Layout
     from hyped_imaging.process.source import find_scenes
 
+    if design is None:
+        raise UsageError(
+            "nobody said which scenes and channels these are", where=sources[0],
+            mend=f"--design design.yaml; a start: hyped imaging design {sources[0]} > design.yaml",
+        )  # fmt: skip
     plan = read_design(design)
     job = Job(
         find_scenes(sources, plan, scenes, reader), Layout(out), plan, load_params(reference, ProcessParams), workers,
         RunContext(seed=seed, progress=default_progress()), reader, release,
     )  # fmt: skip
     if dry_run:
-        click.echo(json.dumps(estimate(job), indent=2))
+        record = estimate(job)
+        click.echo(json.dumps(record, indent=2))
+        if record["disk_mib"] > record["free_mib"]:
+            click.echo(f"look: {record['disk_mib']} MiB wanted, {record['free_mib']} MiB are free", err=True)
         return
     for name in job.found.left_out:
         click.echo(f"scene {name} is not in the design: left out", err=True)

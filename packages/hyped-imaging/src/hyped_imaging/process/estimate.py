@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +22,8 @@ _TRACK_S = 5e-5
 _ROW_BYTES = 260
 """Of a nucleus in the tables of nuclei, tracks and phases together."""
 _PYRAMID = 4 / 3
+_BASE_MIB = 350
+"""Of a process before it holds a frame."""
 _REGISTER_S = 1.5e-8
 """A pixel of a frame that shifts and illumination are estimated from."""
 
@@ -25,51 +31,78 @@ _REGISTER_S = 1.5e-8
 def estimate(job: Job) -> dict[str, Any]:
     """Frames, disk (MiB) and seconds of every scene and in all, by doing the middle frame of the first scene.
 
+    Also memory of a process (MiB), roughly, and what is free where the folder will be.
+
     Raises
     ------
     HypedError
         What processing would raise before its first frame: no times, no pixel size, a missing channel.
     """
+    job.check_design()
     scenes = {name: _shape(job, name) for name in job.found.scenes}
     first = next(iter(scenes))
+    _one_frame(job, first)  # compiling and imports are paid once, so the second time counts
     start = time.perf_counter()
     frame, meta = _one_frame(job, first)
     read = time.perf_counter() - start
     packed = _packed_share(frame)
     model, _, _ = make_model("segment", job.params.section("segment"), job.design)
-    model.segment(frame[:, :64, :64], meta, context=job.context)  # compiling and imports are paid once
+    model.segment(frame, meta, context=job.context)
     start = time.perf_counter()
     labels = model.segment(frame, meta, context=job.context)
-    nuclei = len(np.unique(labels)) - 1
     segment = time.perf_counter() - start
-    parts = {name: _scene(shape, frame, read, segment, nuclei, packed) for name, shape in scenes.items()}
+    one = _Frame(frame.shape, frame.dtype.itemsize, read, segment, len(np.unique(labels)) - 1, packed,
+                 len(zlib.compress(labels.tobytes(), 1)), job.release)  # fmt: skip
+    parts = {name: _scene(shape, one) for name, shape in scenes.items()}
     if job.found.kind == "czi":
         for name, shape in scenes.items():
             sampled = min(shape[0], job.params.stitch.registration_frames)
-            parts[name]["seconds"] += round(sampled * (read + _REGISTER_S * float(np.prod(shape[1:]))), 1)
-    lanes = max(1, job.workers.processes)
+            spent = sampled * (read + _REGISTER_S * float(np.prod(shape[1:])))
+            parts[name]["seconds"] = round(parts[name]["seconds"] + spent, 1)
     seconds = sum(part["seconds"] for part in parts.values())
     return {
         "out": str(job.layout.out),
         "scenes": parts,
-        "nuclei_in_one_frame": nuclei,
+        "nuclei_in_one_frame": one.nuclei,
         "disk_mib": round(sum(part["disk_mib"] for part in parts.values()), 1),
-        "seconds": round(seconds / lanes, 1),
-        "workers": lanes,
+        "free_mib": round(_free(job.layout.out) / 2**20, 1),
+        "memory_mib": round(_BASE_MIB + 6 * frame.nbytes / 2**20, 1),
+        "seconds": round(seconds / job.workers.processes, 1),
+        "workers": job.workers.scheduler or job.workers.processes,
     }
 
 
-def _scene(
-    shape: tuple[int, int, int, int], frame: npt.NDArray, read: float, segment: float, nuclei: int, packed: float
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What one frame took: (c, y, x), bytes a pixel, seconds to read and to segment, nuclei, share of its size that
+    is left when compressed, bytes of its compressed labels; and whether it is released too."""
+
+    shape: tuple[int, ...]
+    itemsize: int
+    read: float
+    segment: float
+    nuclei: int
+    packed: float
+    labels: int
+    release: bool
+
+
+def _free(path: Path) -> int:
+    """Bytes free where ``path`` will be."""
+    there = next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+def _scene(shape: tuple[int, int, int, int], one: _Frame) -> dict[str, Any]:
     frames = shape[0]
-    area = shape[2] * shape[3] / (frame.shape[1] * frame.shape[2])
-    pixels = float(np.prod(shape, dtype=float)) * frame.dtype.itemsize
-    found = nuclei * area * frames
+    area = shape[2] * shape[3] / (one.shape[1] * one.shape[2])
+    pixels = float(np.prod(shape, dtype=float)) * one.itemsize * one.packed
+    found = one.nuclei * area * frames
+    disk = pixels * (_PYRAMID + one.release) + frames * area * one.labels * _PYRAMID + found * _ROW_BYTES
     return {
         "shape": list(shape),
-        "disk_mib": round((pixels * packed * _PYRAMID + found * _ROW_BYTES) / 2**20, 1),
-        "seconds": round(frames * area * (2 * read + 1.5 * segment) + found * _TRACK_S, 1),
+        "disk_mib": round(disk / 2**20, 1),
+        "seconds": round(frames * area * (2 * one.read + 1.5 * one.segment) + found * _TRACK_S, 1),
     }
 
 

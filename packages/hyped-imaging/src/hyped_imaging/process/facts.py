@@ -31,6 +31,7 @@ def scene_facts(record: Mapping[str, Any], nuclei: pd.DataFrame, missing: Mappin
         "last_h": record.get("time_last_h"),
         "nuclei": len(nuclei),
         "nuclei_per_frame": _three(by_frame.to_numpy(dtype=float)),
+        "frames_without_nuclei": [int(k) for k in by_frame.index[by_frame == 0]],
         "tracks": len(tracks),
         "track_hours": _three(length.to_numpy(dtype=float)),
         "divisions": int(tracked.loc[tracked["parent_id"] > 0, "parent_id"].nunique()),
@@ -60,13 +61,19 @@ def alerts(name: str, facts: Mapping[str, Any], record: Mapping[str, Any]) -> li
         found.append(f"{name}: {facts['missing_tiles']} tile(s) are missing from frames")
     counts = facts["nuclei_per_frame"]
     if counts and counts[1] < _FEW:
-        found.append(f"{name}: few nuclei ({counts[1]:g} in the middle frame by number); is it the right channel?")
+        found.append(f"{name}: few nuclei (median of {counts[1]:g} a frame); is it the right channel?")
+    if facts["frames_without_nuclei"]:
+        found.append(f"{name}: no nuclei in frame(s) {_listed(facts['frames_without_nuclei'])}; are they dark?")
     measured, pairs = facts["pairs_measured"]
     if pairs and measured is not None and measured < pairs / 2:
         found.append(f"{name}: {pairs - measured} of {pairs} overlaps could not be measured; the stage's places stand")
     if facts["track_hours"] and facts["track_hours"][1] < _SHORT_H and facts["frames"] > 10:
         found.append(f"{name}: half of the tracks are shorter than {_SHORT_H:g} h; see max_speed_um_h")
-    for channel, share in (record.get("saturated") or {}).items():
-        if share and share > _SATURATED:
-            found.append(f"{name}: {100 * share:.2g} % of {channel} is saturated")
+    for channel, level in (record.get("levels") or {}).items():
+        if level["saturated"] > _SATURATED:
+            found.append(f"{name}: {100 * level['saturated']:.2g} % of {channel} is saturated")
     return found
+
+
+def _listed(numbers: list[int], shown: int = 8) -> str:
+    return ", ".join(map(str, numbers[:shown])) + (f" and {len(numbers) - shown} more" if len(numbers) > shown else "")

@@ -27,9 +27,11 @@ class Journal:
         self.folder = folder
         self.path = folder / FILE
         self.steps: dict[str, Any] = {}
+        self.source: list[str] | None = None
         if self.path.is_file():
             try:
-                self.steps = dict(json.loads(self.path.read_text(encoding="utf-8"))["steps"])
+                held = json.loads(self.path.read_text(encoding="utf-8"))
+                self.steps, self.source = dict(held["steps"]), held["source"]
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(
                     f"cannot be read: {error}",
@@ -37,33 +39,24 @@ class Journal:
                     mend="delete it (all steps are then done again), or give another folder",
                 ) from error
 
+    def stale(self, step: str, facts: Mapping[str, Any], outputs: Sequence[Path]) -> bool:
+        """Whether a step has to be done: its outputs do not all stand, or were made from other facts."""
+        done = self.steps.get(step)
+        return done is None or done["key"] != digest(facts) or not all(path.exists() for path in outputs)
+
     def run(
         self, step: str, facts: Mapping[str, Any], outputs: Sequence[Path], action: Callable[[], None]
-    ) -> bool:
-        """Do ``action`` unless its ``outputs`` stand and were made from the same ``facts``; True: it was done.
-
-        A file that was changed by hand since is kept, and what follows is made from it.
-
-        Raises
-        ------
-        UsageError
-            A file changed by hand would have to be made again.
-        """
-        key, done = digest(facts), self.steps.get(step)
-        standing = all(path.exists() for path in outputs)
-        if done is not None and done["key"] == key and standing:
-            return False
-        if done is not None and standing:
-            for path in self.edited(step):
-                raise UsageError(
-                    "was changed by hand, and would now be made again from other inputs or parameters",
-                    where=path,
-                    mend="keep a copy elsewhere and delete it here, or go back to the former parameters",
-                )
+    ) -> None:
+        """Do ``action`` where the step is `stale`, and note what its ``outputs`` are then."""
+        if not self.stale(step, facts, outputs):
+            return
         action()
-        self.steps[step] = {"key": key, "files": {self._name(p): _hash(p) for p in outputs}}
-        write_json(self.path, {"steps": self.steps})
-        return True
+        self.steps[step] = {"key": digest(facts), "files": {self._name(p): _hash(p) for p in outputs}}
+        self.save()
+
+    def save(self) -> None:
+        """Write the record."""
+        write_json(self.path, {"source": self.source, "steps": self.steps})
 
     def edited(self, step: str) -> list[Path]:
         """Files of a step that are no longer as the step wrote them."""

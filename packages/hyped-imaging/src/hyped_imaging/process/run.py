@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyped_core.context import RunContext
-from hyped_core.io.atomic import remove
+from hyped_core.errors import DesignError, UsageError
+from hyped_core.io.atomic import remove, replace
 from hyped_imaging.modelstep import make_model
-from hyped_imaging.process.journal import Journal, digest
+from hyped_imaging.process.journal import FILE, Journal, digest
+from hyped_imaging.process.layout import Layout
 from hyped_imaging.process.params import ProcessParams
 from hyped_imaging.process.source import Found
 
@@ -20,39 +22,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where everything lies in the output folder."""
+class Step:
+    """A step of a scene: what decides its result, what it writes, and how.
 
-    out: Path
+    Facts are asked for when the step's turn comes, since they hold hashes of what the steps before wrote.
+    """
 
-    @property
-    def container(self) -> Path:
-        """The container, named as the folder is."""
-        return self.out / f"{self.out.resolve().name}.hyped"
-
-    def movie(self, scene: str) -> Path:
-        """The scene's movie, in the container."""
-        return self.container / "movies" / f"{scene}.zarr"
-
-    def labels(self, scene: str) -> Path:
-        """The scene's labels, in the container."""
-        return self.container / "labels" / f"{scene}.zarr"
-
-    def table(self, step: str, scene: str) -> Path:
-        """What a step found in the scene: ``nuclei``, ``tracks`` or ``phases``."""
-        return self.out / step / f"{scene}.parquet"
-
-    def qc(self, scene: str) -> Path:
-        """The record of stitching or importing the scene."""
-        return self.out / "stitch" / f"{scene}.json"
-
-    def geff(self, scene: str) -> Path:
-        """The scene's tracks as a graph, for correcting by hand."""
-        return self.out / "tracks" / f"{scene}.geff"
-
-    def release(self, scene: str) -> Path:
-        """The scene's frames as HDF5 files."""
-        return self.out / "release" / scene
+    name: str
+    facts: Callable[[], dict[str, Any]]
+    outputs: Sequence[Path]
+    action: Callable[[], None]
 
 
 @dataclass
@@ -69,41 +48,119 @@ class Job:
     release: bool = False
 
     def run(self) -> dict[str, Any]:
-        """Do what is not done yet; returns the summary that is also written as ``summary.json``."""
+        """Do what is not done yet; returns the summary that is also written as ``summary.json``.
+
+        Raises
+        ------
+        UsageError
+            The folder holds something else, or a table that was changed by hand would have to be made again;
+            nothing was done then.
+        """
         from hyped_imaging.process.summary import write_summary
 
-        self.layout.out.mkdir(parents=True, exist_ok=True)
-        journal = Journal(self.layout.out)
-        for scene in self.found.scenes:
-            self._movie(journal, scene)
-            self._segment(journal, scene)
-            self._track(journal, scene)
-            self._phases(journal, scene)
-            if self.release:
-                self._release(journal, scene)
+        self.check_design()
+        journal = self._check_folder()
+        chains = {scene: self._steps(scene, journal) for scene in self.found.scenes}
+        for chain in chains.values():
+            _check_edits(journal, chain)
+        for chain in chains.values():
+            for step in chain:
+                journal.run(step.name, step.facts(), step.outputs, step.action)
         self._finish(journal)
         return write_summary(self, journal)
 
-    def _facts(self, step: str, scene: str, before: str | None, **more: Any) -> dict[str, Any]:
-        """What decides the result of a step: its parameters, the design, our version, and its input."""
+    def check_design(self) -> None:
+        """Refuse, before anything is done, a design that a later step would stop at.
+
+        Raises
+        ------
+        DesignError
+            There is nothing to find nuclei in, or one reporter without the other.
+        """
+        channels = ", ".join(channel.name for channel in self.design.channels) or "none"
+        reporters = [self.design.reporter("G1"), self.design.reporter("S_G2M")]
+        if (reporters[0] is None) != (reporters[1] is None):
+            raise DesignError(
+                "one reporter is named without the other", where="channels",
+                mend=f"give a second channel `role: reporter`, or this one `role: other`; channels: {channels}",
+            )  # fmt: skip
+        if not (self.design.nuclear_channel() or reporters[0] or self.params.segment.config.get("channels")):
+            raise DesignError(
+                "no channel shows nuclei", where="channels",
+                mend=f"give one of them `role: nuclei`; channels: {channels}",
+            )  # fmt: skip
+
+    def _check_folder(self) -> Journal:
+        """Make the folder and its record; refuse a file, or a folder of other things or of another source."""
+        out, mine = self.layout.out, [path.name for path in self.found.paths]
+        if out.is_file():
+            raise UsageError("is a file", where=out, mend="name a folder")
+        if out.is_dir() and not (out / FILE).is_file() and any(out.iterdir()):
+            raise UsageError(
+                "is not empty and was not made by `hyped imaging process`", where=out, mend="name a new folder"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+        journal = Journal(out)
+        if journal.source not in (None, mine):
+            raise UsageError(
+                f"holds what was made from {', '.join(journal.source)}", where=out, mend="name a new folder"
+            )
+        journal.source = mine
+        journal.save()
+        return journal
+
+    def _steps(self, scene: str, journal: Journal) -> list[Step]:
+        """The scene's steps in order."""
+        lay = self.layout
+        nuclei, tracks, phases = (lay.table(name, scene) for name in ("nuclei", "tracks", "phases"))
+
+        def movie_key() -> str:
+            return journal.steps.get(f"movie/{scene}", {}).get("key", "")
+
+        chain = [
+            Step(f"movie/{scene}", lambda: self._movie_facts(scene), [lay.movie(scene), lay.qc(scene)],
+                 lambda: self._movie(scene)),
+            Step(f"segment/{scene}", lambda: self._facts("segment", scene, movie_key()), [lay.labels(scene), nuclei],
+                 lambda: self._segment(scene)),
+            Step(f"track/{scene}", lambda: self._facts("track", scene, _hash(nuclei)), [tracks],
+                 lambda: self._track(scene)),
+            Step(f"geff/{scene}", lambda: {"tracks": _hash(tracks)}, [lay.geff(scene)], lambda: self._geff(scene)),
+            Step(f"phases/{scene}", lambda: self._facts("phases", scene, _hash(tracks)), [phases],
+                 lambda: self._phases(scene)),
+        ]  # fmt: skip
+        if self.release:
+            facts = lambda: self._facts("export", scene, movie_key())  # noqa: E731
+            chain.append(Step(f"release/{scene}", facts, [lay.release(scene)], lambda: self._release(scene)))
+        return chain
+
+    def _movie_facts(self, scene: str) -> dict[str, Any]:
+        step = "stitch" if self.found.kind == "czi" else "import_movie"
+        held = [self.found.identity(), self.found.scenes[scene], self.reader, self.design.timeline.imaging_start_h]
+        return self._facts(step, scene, digest({"source": held}))
+
+    def _facts(self, step: str, scene: str, before: str) -> dict[str, Any]:
+        """What decides the result of a step: its input, parameters and model, the versions, and what it takes of
+        the design (a model of another version or code, or another seed, is another result)."""
         from importlib.metadata import version
 
-        section = self.params.section(step) if step != "finish" else None
-        return {
+        facts: dict[str, Any] = {
             "step": step,
-            "scene": scene,
             "before": before,
-            "params": None if section is None else section.model_dump(mode="json"),
-            "design": digest(self.design.model_dump(mode="json")),
-            "version": version("hyped-imaging"),
-            **more,
+            "params": self.params.section(step).model_dump(mode="json"),
+            "versions": [version("hyped-core"), version("hyped-imaging")],
+            "channels": [channel.model_dump(mode="json") for channel in self.design.channels],
         }
+        if step in ("segment", "track"):
+            facts |= {"model": _model_facts(step, self.params, self.design), "seed": self.context.seed}
+        if step == "segment":
+            facts["scene"] = self.design.scene(scene).model_dump(mode="json")
+        return facts
 
-    def _movie(self, journal: Journal, scene: str) -> None:
-        step = "stitch" if self.found.kind == "czi" else "import_movie"
-        facts = self._facts(step, scene, None, source=self.found.identity(), reader=self.reader)
-        outputs = [self.layout.movie(scene), self.layout.qc(scene)]
-        journal.run(f"movie/{scene}", facts, outputs, lambda: getattr(self, f"_{step}")(scene))
+    def _movie(self, scene: str) -> None:
+        if self.found.kind == "czi":
+            self._stitch(scene)
+        else:
+            self._import(scene)
 
     def _stitch(self, scene: str) -> None:
         from hyped_imaging.readers.czi import open_czi
@@ -116,7 +173,7 @@ class Job:
                 progress=self.context.progress, workers=self.workers,
             )  # fmt: skip
 
-    def _import_movie(self, scene: str) -> None:
+    def _import(self, scene: str) -> None:
         from hyped_core.io.atomic import write_json
         from hyped_imaging.movies.importing import import_movie
 
@@ -127,70 +184,50 @@ class Job:
         record = {**record, "movie": self.layout.movie(scene).name, "source": [path.name for path in self.found.paths]}
         write_json(self.layout.qc(scene), record)
 
-    def _segment(self, journal: Journal, scene: str) -> None:
+    def _segment(self, scene: str) -> None:
         from hyped_core.container.movies import Movie
         from hyped_imaging.segment.step import segment_movie
 
-        def action() -> None:
-            segment_movie(
-                Movie.open(self.layout.movie(scene)), self.layout.labels(scene), self.layout.table("nuclei", scene),
-                self.params.section("segment"), design=self.design, scene=scene, context=self.context,
-                workers=self.workers,
-            )  # fmt: skip
-
-        facts = self._facts("segment", scene, journal.steps[f"movie/{scene}"]["key"])
-        outputs = [self.layout.labels(scene), self.layout.table("nuclei", scene)]
-        journal.run(f"segment/{scene}", facts, outputs, action)
-
-    def _track(self, journal: Journal, scene: str) -> None:
-        from hyped_imaging.track.step import read_table, track_table, write_table
-
-        source, target = self.layout.table("nuclei", scene), self.layout.table("tracks", scene)
-
-        def action() -> None:
-            model, _, _ = make_model("track", self.params.section("track"), self.design)
-            write_table(track_table(read_table(source), model, context=self.context), target)
-
-        journal.run(f"track/{scene}", self._facts("track", scene, _hash(source)), [target], action)
-        journal.run(
-            f"geff/{scene}", {"tracks": _hash(target)}, [self.layout.geff(scene)],
-            lambda: self._export_tracks(scene),
+        segment_movie(
+            Movie.open(self.layout.movie(scene)), self.layout.labels(scene), self.layout.table("nuclei", scene),
+            self.params.section("segment"), design=self.design, scene=scene, context=self.context,
+            workers=self.workers,
         )  # fmt: skip
 
-    def _export_tracks(self, scene: str) -> None:
+    def _track(self, scene: str) -> None:
+        from hyped_imaging.track.step import read_table, track_table, write_table
+
+        model, _, _ = make_model("track", self.params.section("track"), self.design)
+        nuclei = read_table(self.layout.table("nuclei", scene))
+        write_table(track_table(nuclei, model, context=self.context), self.layout.table("tracks", scene))
+
+    def _geff(self, scene: str) -> None:
         from hyped_core.container.movies import Labels
         from hyped_imaging.exchange.geff import export_geff
         from hyped_imaging.track.step import read_table
 
-        tracks = read_table(self.layout.table("tracks", scene))
-        remove(self.layout.geff(scene))
-        export_geff(tracks, self.layout.geff(scene), labels=Labels.open(self.layout.labels(scene)))
+        tracks, target = read_table(self.layout.table("tracks", scene)), self.layout.geff(scene)
+        if target in Journal(self.layout.out).edited(f"geff/{scene}"):
+            replace(target, target.with_name(f"{scene}.by-hand.geff"))  # read back by now, or about to be out of date
+        remove(target)
+        export_geff(tracks, target, labels=Labels.open(self.layout.labels(scene)))
 
-    def _phases(self, journal: Journal, scene: str) -> None:
+    def _phases(self, scene: str) -> None:
         from hyped_imaging.phases.states import call_phases
         from hyped_imaging.track.step import read_table, write_table
 
-        source, target = self.layout.table("tracks", scene), self.layout.table("phases", scene)
+        tracks = read_table(self.layout.table("tracks", scene))
+        write_table(call_phases(tracks, self.design, self.params.phases), self.layout.table("phases", scene))
 
-        def action() -> None:
-            write_table(call_phases(read_table(source), self.design, self.params.phases), target)
-
-        journal.run(f"phases/{scene}", self._facts("phases", scene, _hash(source)), [target], action)
-
-    def _release(self, journal: Journal, scene: str) -> None:
+    def _release(self, scene: str) -> None:
         from hyped_core.container.movies import Movie
         from hyped_imaging.movies.release import export_frames
 
-        def action() -> None:
-            remove(self.layout.release(scene))
-            movie = Movie.open(self.layout.movie(scene))
-            export_frames(
-                movie, self.layout.release(scene), self.params.export, workers=self.workers,
-                progress=self.context.progress,
-            )  # fmt: skip
-
-        facts = self._facts("export", scene, journal.steps[f"movie/{scene}"]["key"])
-        journal.run(f"release/{scene}", facts, [self.layout.release(scene)], action)
+        remove(self.layout.release(scene))
+        export_frames(
+            Movie.open(self.layout.movie(scene)), self.layout.release(scene), self.params.export,
+            workers=self.workers, progress=self.context.progress,
+        )  # fmt: skip
 
     def _finish(self, journal: Journal) -> None:
         """Fractions and durations over all scenes, and the container's tables and manifest."""
@@ -204,9 +241,13 @@ class Job:
             self._statistics(list(tables.values()), outputs[1], outputs[2])
             assemble(self.layout.container, design=self.design, nuclei=list(tables.values()))
 
-        hashes = {scene: _hash(path) for scene, path in tables.items()}
-        movies = {scene: journal.steps[f"movie/{scene}"]["key"] for scene in tables}
-        journal.run("finish", self._facts("finish", "", None, tables=hashes, movies=movies), outputs, action)
+        facts = {
+            **self._facts("phases", "", ""),
+            "design": self.design.model_dump(mode="json"),
+            "tables": {scene: _hash(path) for scene, path in tables.items()},
+            "movies": {scene: journal.steps[f"movie/{scene}"]["key"] for scene in tables},
+        }
+        journal.run("finish", facts, outputs, action)
 
     def _statistics(self, tables: Sequence[Path], fractions: Path, durations: Path) -> None:
         import pandas as pd
@@ -220,7 +261,35 @@ class Job:
         write_table(phase_durations(nuclei, self.params.phases), durations)
 
 
+def _check_edits(journal: Journal, chain: Sequence[Step]) -> None:
+    """Refuse, before anything is done, to make again what a hand changed; what follows from it may be made."""
+    redo = False
+    for step in chain:
+        if step.name.startswith("geff/"):  # an edited graph is set aside, not lost
+            continue
+        redo = redo or journal.stale(step.name, step.facts(), step.outputs)
+        for path in journal.edited(step.name) if redo else ():
+            raise UsageError(
+                "was changed by hand, and would now be made again from other inputs or parameters",
+                where=path,
+                mend="keep a copy elsewhere and delete it here, or go back to the former parameters",
+            )
+        if journal.edited(step.name):
+            return
+
+
+def _model_facts(task: str, params: ProcessParams, design: Design) -> list[Any]:
+    """Name, parameters and code of a step's model."""
+    from hyped_core.plugins.sources import model_modules, source_hash
+
+    _, spec, values = make_model(task, params.section(task), design)
+    config = spec.load_config(values)
+    found = None if config is None else config.model_dump(mode="json")
+    return [spec.key, spec.target, found, source_hash(model_modules(spec))]
+
+
 def _hash(path: Path) -> str:
+    """Content of a table; empty where it is not there yet."""
     from hyped_core.io.hashing import sha256_file
 
-    return sha256_file(path)
+    return sha256_file(path) if path.is_file() else ""

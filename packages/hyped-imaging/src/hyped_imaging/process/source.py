@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyped_core.errors import DesignError, UsageError
+from hyped_core.io.hashing import files_below
 
 if TYPE_CHECKING:
     from hyped_core.design import Design
@@ -24,25 +25,19 @@ class Found:
     paths : the files.
     scenes : name in the design -> name in the file.
     left_out : scenes of the file that the design does not name.
+    absent : scenes of the design that the file does not hold.
     """
 
     kind: str
     paths: tuple[Path, ...]
     scenes: dict[str, str]
     left_out: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
 
     def identity(self) -> list[list[Any]]:
         """Name, size and time of change of every file: what decides whether work done before still holds."""
-        return [
-            [path.name, sum(s for s, _ in stats), max((t for _, t in stats), default=0)]
-            for path in self.paths
-            for stats in [_stats(path)]
-        ]
-
-
-def _stats(path: Path) -> list[tuple[int, int]]:
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [(stat.st_size, stat.st_mtime_ns) for file in files if file.is_file() for stat in [file.stat()]]
+        files = [file for path in self.paths for file in (files_below(path) if path.is_dir() else [path])]
+        return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
 
 
 def find_scenes(
@@ -95,7 +90,8 @@ def _czi_scenes(path: Path, design: Design, wanted: Sequence[str], reader: str) 
             where=path,
             mend=f"list them in the design; a start: hyped imaging design {path.name} > design.yaml",
         )
-    return Found("czi", (path,), chosen, left_out)
+    absent = tuple(scene.name for scene in design.scenes if scene.name not in matched)
+    return Found("czi", (path,), chosen, left_out, absent)
 
 
 def match_scenes(czi: CziFile, design: Design) -> dict[str, str]:

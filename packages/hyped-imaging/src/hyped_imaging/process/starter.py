@@ -20,6 +20,22 @@ def guess_role(channel: str) -> str:
     return next((role for pattern, role in _ROLES if re.search(pattern, channel.lower())), "role: other")
 
 
+def settle_roles(channels: Sequence[str]) -> list[str]:
+    """Guessed roles that make a design to work with: one channel a reporter, both reporters or none, and something to
+    find nuclei in (the first channel that is no brightfield, where no name says it)."""
+    roles = [guess_role(name) for name in channels]
+    for k, role in enumerate(roles):
+        if role != "role: other" and role in roles[:k]:
+            roles[k] = "role: other"
+    reporters = [k for k, role in enumerate(roles) if "reports" in role]
+    if len(reporters) == 1:
+        roles[reporters[0]] = "role: other"
+    if "role: nuclei" not in roles and len(reporters) < 2 and roles:
+        others = [k for k, role in enumerate(roles) if role == "role: other"]
+        roles[others[0] if others else 0] = "role: nuclei"
+    return roles
+
+
 def starter_design(path: str | Path, reader: str = "auto") -> str:
     """YAML of a design with the file's scenes and channels, and comments on what to fill in.
 
@@ -30,7 +46,7 @@ def starter_design(path: str | Path, reader: str = "auto") -> str:
     """
     path = Path(path)
     scenes, channels, first, last = _facts(path, reader)
-    used: set[str] = set()
+    roles = settle_roles(channels)
     lines = [
         f"name: {re.sub(r'[^A-Za-z0-9_.-]+', '-', path.stem)}",
         "conditions:                    # name what was done to the cells; docs/design.md says how",
@@ -40,13 +56,7 @@ def starter_design(path: str | Path, reader: str = "auto") -> str:
         f"  imaging_end_h: {max(last, first + 0.001):g}",
         "channels:                      # guessed from their names: check what each shows, and which phase it reports",
     ]
-    for name in channels:
-        role = guess_role(name)
-        reported = role.rpartition("reports: ")[2] if "reports" in role else ""
-        if reported and reported in used:
-            role = "role: other"
-        used.add(reported)
-        lines.append(f"  - {{name: {_quoted(name)}, {role}}}")
+    lines += [f"  - {{name: {_quoted(name)}, {role}}}" for name, role in zip(channels, roles, strict=True)]
     lines.append("scenes:                        # say which condition each shows; replicates of one count 1, 2, ...")
     lines += [
         f"  - {{name: {_quoted(name)}, condition: control, replicate: {k}}}" for k, name in enumerate(scenes, start=1)

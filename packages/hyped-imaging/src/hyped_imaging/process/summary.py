@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hyped_imaging.process.run import Job
 
 _LINES = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#56b4e9", "#d55e00")
+_FEW_REPLICATES = 2
+"""With so few replicates an interval over them says nothing: those of each are drawn."""
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c2430}
 h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #d7dce2}
@@ -45,12 +48,12 @@ def write_summary(job: Job, journal: Journal) -> dict[str, Any]:
         scenes[scene] = {"condition": place.condition, "replicate": place.replicate, **facts}
         warned += alerts(scene, facts, record)
         pages.append(_scene_page(scene, scenes[scene], movie, labels, nuclei, job))
-    warned += [f"scene {name} of the file is not in the design and was left out" for name in job.found.left_out]
-    edited = [p.relative_to(layout.out).as_posix() for step in sorted(journal.steps) for p in journal.edited(step)]
-    warned += [f"{name} was changed by hand and kept; what follows was made from it" for name in edited]
+    warned += notices(job, journal)
     summary = {
         "source": [path.name for path in job.found.paths],
         "design": job.design.name,
+        "version": version("hyped-imaging"),
+        "reporters": {phase: job.design.reporter(phase) for phase in ("G1", "S_G2M")},
         "models": {step: job.params.section(step).model for step in ("segment", "track")},  # type: ignore[attr-defined]
         "scenes": scenes,
         "alerts": warned,
@@ -60,6 +63,24 @@ def write_summary(job: Job, journal: Journal) -> dict[str, Any]:
     durations = read_table(layout.out / "durations.csv")
     write_text(layout.out / "summary.html", _page(summary, fractions, durations, pages))
     return summary
+
+
+def notices(job: Job, journal: Journal) -> list[str]:
+    """What the reader of the whole should know: scenes left out, of earlier runs, tables changed by hand."""
+    found = [f"scene {name} of the file is not in the design and was left out" for name in job.found.left_out]
+    if job.found.absent:
+        found.append(f"the file has no scene {', '.join(job.found.absent)}, which the design names")
+    earlier = sorted({step.partition("/")[2] for step in journal.steps} - {"", *job.found.scenes})
+    found += [f"what lies here of scene {name} is of an earlier run and no part of this page" for name in earlier]
+    for step in sorted(journal.steps):
+        for path in journal.edited(step):
+            name = path.relative_to(job.layout.out).as_posix()
+            read_back = f"hyped imaging import-tracks {name} {Path(name).with_suffix('.parquet').as_posix()}"
+            found.append(
+                f"{name} was changed by hand and is not read back: {read_back}" if path.suffix == ".geff" else
+                f"{name} was changed by hand and kept; what follows was made from it"
+            )  # fmt: skip
+    return found
 
 
 def _open(movie: Path, labels: Path) -> tuple[Any, Any]:
@@ -74,7 +95,7 @@ def _page(summary: dict[str, Any], fractions: pd.DataFrame, durations: pd.DataFr
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>",
         f"<h1>{title}</h1><p>Design <b>{html.escape(summary['design'])}</b>; nuclei by "
         f"<code>{summary['models']['segment']}</code>, tracks by <code>{summary['models']['track']}</code>. "
-        "Research use only.</p>",
+        f"{_reporters(summary['reporters'])} hyped-imaging {summary['version']}. Research use only.</p>",
         *(f"<p class=alert>{html.escape(text)}</p>" for text in summary["alerts"]),
         "<h2>Scenes</h2>", _scene_table(summary["scenes"]),
         "<h2>Share of nuclei in S, G2 or M</h2>", _chart(fractions),
@@ -83,19 +104,30 @@ def _page(summary: dict[str, Any], fractions: pd.DataFrame, durations: pd.DataFr
     return "\n".join(parts) + "\n</html>\n"
 
 
+def _reporters(named: dict[str, str | None]) -> str:
+    if named["G1"] is None:
+        return "No reporters, so no phases."
+    return (
+        f"<b style='color:#c0392b'>{html.escape(str(named['G1']))}</b> is bright in G1, "
+        f"<b style='color:#1e8449'>{html.escape(str(named['S_G2M']))}</b> in S, G2 and M."
+    )
+
+
 def _scene_table(scenes: dict[str, Any]) -> str:
     heads = ["scene", "condition", "replicate", "frames", "hours", "nuclei a frame", "tracks", "median track (h)",
              "divisions", "unassigned", "seam error", "residual (px)"]  # fmt: skip
     rows = []
     for name, facts in scenes.items():
-        before, after = facts["seam_error_before"], facts["seam_error"]
+        seams = "-"
+        if facts["seam_error"] is not None and facts["pairs_measured"][1]:
+            seams = f"{facts['seam_error_before']:.4f} &rarr; {facts['seam_error']:.4f}"
         rows.append([
             name, facts["condition"], facts["replicate"], facts["frames"],
-            f"{facts['first_h']:.1f} to {facts['last_h']:.1f}",
+            f"{facts['first_h']:.4g} to {facts['last_h']:.4g}",
             " / ".join(f"{v:g}" for v in facts["nuclei_per_frame"]), facts["tracks"],
             f"{facts['track_hours'][1]:.1f}" if facts["track_hours"] else "-", facts["divisions"],
-            facts["unassigned"], "-" if after is None else f"{before:.4f} &rarr; {after:.4f}",
-            "-" if facts["residual_px"] is None else f"{facts['residual_px']:.2f}",
+            facts["unassigned"], seams,
+            f"{facts['residual_px']:.2f}" if facts["pairs_measured"][0] else "-",
         ])  # fmt: skip
     note = "<p><small>Nuclei a frame: lowest / median / highest. Seam error: mean difference in the overlaps as a "
     return _table(heads, rows) + note + "share of the intensity scale, by the stage and as placed.</small></p>"
@@ -111,7 +143,7 @@ def _durations(table: pd.DataFrame) -> str:
     """Medians over all replicates of a condition; the whole table is in durations.csv."""
     shown = table[(table["replicate"].astype(str) == "all") & table["system"].isin(["cycle", "coarse"])]
     if shown.empty:
-        return "<p>No track shows when a phase began.</p>"
+        return "<p>There are none: no reporters, or no track shows when a phase began.</p>"
     rows = []
     for row in shown.itertuples(index=False):
         known = row.median_h == row.median_h
@@ -155,8 +187,8 @@ def _chart(fractions: pd.DataFrame) -> str:
         colour = _LINES[conditions.index(str(condition)) % len(_LINES)]
         rows = rows.sort_values("time_h")
         over_all = str(replicate) == "all"
-        alone = shown[shown["condition"] == condition]["replicate"].nunique() <= 2  # one replicate, and "all"
-        band = rows.dropna(subset=["fraction_lo", "fraction_hi"]) if over_all or alone else rows[:0]
+        few = shown[shown["condition"] == condition]["replicate"].nunique() <= _FEW_REPLICATES + 1  # and "all"
+        band = rows.dropna(subset=["fraction_lo", "fraction_hi"]) if over_all != few else rows[:0]
         ahead = [f"{x(t):.1f},{y(v):.1f}" for t, v in zip(band["time_h"], band["fraction_hi"], strict=True)]
         back = [f"{x(t):.1f},{y(v):.1f}" for t, v in zip(band["time_h"], band["fraction_lo"], strict=True)][::-1]
         if ahead:
@@ -170,7 +202,7 @@ def _chart(fractions: pd.DataFrame) -> str:
                      f"{html.escape(name)}</text>")  # fmt: skip
     return "".join(parts) + (
         "</svg><p><small>Thin: replicates; thick: their mean. Bands are 95 % "
-        "intervals: over replicates where there are several, else over the nuclei's lineages.</small></p>"
+        "intervals: over replicates where there are three or more, else over the lineages of each.</small></p>"
     )
 
 
@@ -183,11 +215,15 @@ def _scene_page(scene: str, facts: dict[str, Any], movie: Any, labels: Any, nucl
     for frame in chosen:
         window = Window.centre(movie.shape[2:])
         picture = draw(movie, labels, nuclei, frame, job.design, window)
-        parts.append(_figure(picture, f"frame {frame}, {movie.time_h[frame]:.2f} h: the middle, outlines by phase"))
+        parts.append(_figure(picture, f"frame {frame}, {movie.time_h[frame]:.2f} h: the middle, {_outlined(facts)}"))
     if chosen and max(movie.shape[2:]) > 1.5 * (window.rows.stop - window.rows.start):
         picture = draw(movie, labels, nuclei, chosen[-1], job.design, Window.whole(movie.shape[2:]))
         parts.append(_figure(picture, f"frame {chosen[-1]}: the whole frame", 1000))
     return "\n".join(parts)
+
+
+def _outlined(facts: dict[str, Any]) -> str:
+    return "outlines by phase (orange G1, yellow G1S, green S_G2M, pink M)" if facts["phases"] else "nuclei outlined"
 
 
 def _figure(pixels: Any, caption: str, width: int = 340) -> str:
