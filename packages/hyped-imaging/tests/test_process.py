@@ -172,9 +172,7 @@ def test_another_seed_or_condition_is_another_result(experiment: Path, tmp_path:
     assert process(experiment, out, "--scene", "S0", "--seed", "7") == 0
     seeded = times(out)
     assert seeded["nuclei/S0.parquet"] != before["nuclei/S0.parquet"]
-    text = default_design().to_yaml()
-    renamed = text.replace("name: control", "name: ctrl").replace("condition: control", "condition: ctrl")
-    other = _written(tmp_path / "design.yaml", renamed.replace("- control\n", "- ctrl\n"))
+    other = _written(tmp_path / "design.yaml", re.sub(r"\bcontrol\b", "ctrl", default_design().to_yaml()))
     source = str(experiment / "small.czi")
     assert run(["imaging", "process", source, str(out), "--design", str(other), "--scene", "S0", "--seed", "7"]) == 0
     assert set(pd.read_parquet(out / "phases" / "S0.parquet")["condition"]) == {"ctrl"}
