@@ -16,7 +16,8 @@ from hyped_imaging.simulate.czi import CziSink
 CHANNELS = ["Cy5", "mKate", "TagGFP", "DIC"]
 SHAPE = (700, 800)
 TILE, STEP = (380, 430), (320, 370)
-FEW, MANY = 6, 48
+FEW, MANY = 24, 72
+"""Stitching calibrates on some frames at once, whatever their number: 24 are enough of them for its full sample."""
 FRAME_MIB = 4 * SHAPE[0] * SHAPE[1] * 2 / 2**20
 """Pixels of one frame: four channels, two bytes each."""
 
@@ -82,7 +83,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Pat
     return {
         frames: {
             "czi": mosaic(folder / f"{frames}.czi", frame, frames),
-            "movie": movie(folder / f"{frames}.zarr", frame, frames),
+            "movie": movie(folder / str(frames) / "S0.zarr", frame, frames),
         }
         for frames in (FEW, MANY)
     }

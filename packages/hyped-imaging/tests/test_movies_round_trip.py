@@ -176,6 +176,26 @@ def test_pixels_that_cannot_be_held_are_refused(tmp_path: Path, dtype: type) -> 
     assert "odd.h5" in str(caught.value) and caught.value.exit_code == 3 and caught.value.mend
 
 
+@pytest.mark.parametrize("keep", [0, 40, 0.5])
+def test_a_damaged_frame_of_many_is_a_missing_frame(tmp_path: Path, keep: float) -> None:
+    data = np.random.default_rng(1).integers(0, 9000, (12, 2, 20, 30), dtype=np.uint16)
+    movie = make(tmp_path / "S0.zarr", data, [*range(6), *range(20, 26)], {})
+    export_frames(movie, tmp_path / "release", ExportParams())
+    path = tmp_path / "release" / "frame_00005.h5"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content)) if keep < 1 else int(keep)])
+    record = import_movie([tmp_path / "release"], tmp_path / "m.zarr", ImportParams(), DESIGN)
+    back = Movie.open(tmp_path / "m.zarr")
+    assert list(back.missing_frames) == [5] and record["n_frames"] == 12
+    assert np.array_equal(back.time_h, movie.time_h)
+    assert all(np.array_equal(back.frame(k), movie.frame(k)) for k in range(12) if k != 5)
+    other = tmp_path / "release" / "frame_00007.h5"
+    other.write_bytes(other.read_bytes()[:50])
+    with pytest.raises(CorruptFileError, match="frame_0000[57]") as caught:
+        import_movie([tmp_path / "release"], tmp_path / "n.zarr", ImportParams(), DESIGN)
+    assert "max_lost_frames" in str(caught.value.mend) and not (tmp_path / "n.zarr").exists()
+
+
 def test_damaged_frames_are_named(movie: Movie, tmp_path: Path) -> None:
     export_frames(movie, tmp_path / "release", ExportParams())
     path = tmp_path / "release" / "frame_00003.h5"

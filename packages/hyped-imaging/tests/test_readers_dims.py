@@ -210,7 +210,7 @@ def test_what_is_not_read_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", READERS)
-@pytest.mark.parametrize("method", ["zstd", "jxr", "size", "short"])
+@pytest.mark.parametrize("method", ["zstd", "jxr", "size", "short", "head"])
 def test_one_damaged_tile_costs_its_frame_only(tmp_path: Path, reader: str, method: str) -> None:
     if reader == "aicspylibczi":
         pytest.importorskip("aicspylibczi", reason="aicspylibczi is not installed")
@@ -225,6 +225,11 @@ def test_one_damaged_tile_costs_its_frame_only(tmp_path: Path, reader: str, meth
     if method == "short":
         blocks[2]["data"] = blocks[2]["data"][:-100]
     path = write_czi(tmp_path / "damaged.czi", blocks)
+    if method == "head":
+        raw = bytearray(path.read_bytes())
+        third = [k for k in range(0, len(raw), 32) if raw[k : k + 14] == b"ZISRAWSUBBLOCK"][2]
+        raw[third : third + 300] = b"\xa5" * 300
+        path.write_bytes(raw)
     if method == "size":  # the block says it is wider than the directory says
         raw = bytearray(path.read_bytes())
         third = [k for k in range(0, len(raw), 32) if raw[k : k + 14] == b"ZISRAWSUBBLOCK"][2]

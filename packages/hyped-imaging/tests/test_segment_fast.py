@@ -18,7 +18,9 @@ from hyped_imaging.segment.fast import FastConfig, FastSegmenter
 from hyped_imaging.segment.kernels_blobs import find_peaks, group_pixels, region_quantile, row_ends, select
 from hyped_imaging.segment.paper import PaperConfig, PaperSegmenter
 from hyped_imaging.segment.regions import (
+    DOUBT,
     keep_brightness,
+    keep_sharp,
     lowest_between,
     merge_convex,
     outline_regions,
@@ -177,9 +179,25 @@ def test_a_nucleus_cut_in_three_becomes_one_again_but_three_nuclei_stay():
 
 
 def test_lowest_between_is_the_dip_of_the_profile():
-    signal = np.tile(np.array([1, 8, 4, 10, 1], np.float32), (3, 1))
+    signal = np.tile(np.array([10, 80, 38, 100, 10], np.float32), (3, 1))
     start, stop = np.array([[1.0, 1.0], [1.0, 0.0]]), np.array([[1.0, 3.0], [1.0, 1.0]])
-    assert lowest_between(signal, start, stop).tolist() == [0.5, 1.0]
+    assert lowest_between(signal, start, stop).tolist() == [(38 + DOUBT) / 80, 1.0]
+    noise = np.tile(np.array([1, 8, 7, 10, 1], np.float32), (3, 1))
+    assert lowest_between(noise, start, stop).tolist() == [1.0, 1.0]
+
+
+def test_an_edge_is_sharp_where_the_signal_falls_outwards_and_not_in_a_halo():
+    yy, xx = np.mgrid[:120, :160]
+    disc = [np.hypot(yy - 40, xx - x) <= 12 for x in (30, 80)]
+    blurred = cv2.GaussianBlur(disc[1].astype(np.float32), (0, 0), 12)
+    signal = (100 * disc[0] + 100 * blurred + np.maximum(0, yy - 70)).astype(np.float32)
+    halo = (np.abs(yy - 95) < 8) & (np.abs(xx - 80) < 8)  # on a slope: falls on one side, rises on the other
+    labels = (disc[0] + 2 * disc[1] + 3 * halo).astype(np.int32)
+    assert keep_sharp(labels, signal, -9.0, 3).max() == 3
+    assert np.unique(labels[keep_sharp(labels, signal, 0.0, 3) > 0]).tolist() == [1, 2]
+    assert np.array_equal(keep_sharp(labels, signal, 0.6, 3), disc[0])
+    everywhere = np.ones((9, 9), np.int32)
+    assert np.array_equal(keep_sharp(everywhere, np.ones((9, 9), np.float32), 0.5, 2), everywhere)
 
 
 def test_saddles_know_the_pass_and_the_border():

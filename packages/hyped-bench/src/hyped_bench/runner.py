@@ -6,7 +6,7 @@ import copy
 import os
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -227,7 +227,11 @@ def _look_up(
         spec.needs.check(spec.key)
         filled = _filled(spec, values, job.design)
         made.config = _full_config(spec, filled)
-        predictions = task.run(lambda: spec.create(filled))
+
+        def make(configs: Mapping[str, dict[str, Any]] | None = None) -> Any:
+            return spec.create({**filled, **(configs or {}).get(spec.name, {})})
+
+        predictions = task.run(make)
         return _scored(lambda: task.score(predictions))
 
     return made, work

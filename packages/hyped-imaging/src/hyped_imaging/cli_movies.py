@@ -78,6 +78,7 @@ def import_movie_command(
                     "time_source": time_source,
                     "time_first_h": float(times[0]),
                     "time_last_h": float(times[-1]),
+                    "missing_frames": {str(index): reason for index, reason in source.missing.items()},
                     "disk_mib": round(size / 2**20, 1),
                     "seconds": round(1 + size / 1e8, 1),
                 },
@@ -93,7 +94,9 @@ def import_movie_command(
     else:
         click.echo(
             f"{out_movie}: {record['n_frames']} frames, channels {', '.join(record['channels'])}, "
-            f"{record['time_first_h']:g} to {record['time_last_h']:g} h",
+            f"{record['time_first_h']:g} to {record['time_last_h']:g} h"
+            + (f", {len(record['missing_frames'])} frames missing" if record["missing_frames"] else "")
+            + (f" ({len(record['unreadable_frames'])} unreadable)" if record["unreadable_frames"] else ""),
             err=True,
         )
 

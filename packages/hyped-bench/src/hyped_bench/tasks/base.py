@@ -16,8 +16,9 @@ from hyped_core.params import Params
 if TYPE_CHECKING:
     import pandas as pd
 
-ModelFactory = Callable[[], Any]
-"""Gives a fresh instance of the model each time it is called."""
+ModelFactory = Callable[..., Any]
+"""Gives a fresh instance of the model each time it is called; a mapping of models to parameters, where one is given,
+is laid over the model's own (a source's ``configs``)."""
 
 
 class TaskParams(Params):

@@ -24,7 +24,8 @@ from hyped_core.contracts import ImageMeta
 from hyped_core.errors import InvalidDataError, PluginError
 from hyped_core.params import Params
 
-INSTANCE_KEYS = ("f1_iou50", "seg", "count_error")
+INSTANCE_KEYS = ("f1_iou50", "ap_iou50", "seg", "count_error")
+INTERVALS = ("f1_iou50", "seg")
 KEYS = (*INSTANCE_KEYS, "foreground_recall", "background_rejection")
 
 
@@ -49,6 +50,9 @@ class SegmentSource(Params):
     """Name of the one channel of image files."""
     pixel_size_um: float = Field(1.0, gt=0)
     """For image files only."""
+    configs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Model -> parameters for this source, laid over the model's own. State where they come from: parameters chosen on
+    the labels they are scored on flatter the model."""
     primary: bool = True
 
 
@@ -101,7 +105,8 @@ class SegmentTask(Task):
 
     def run(self, make_model: ModelFactory) -> dict[tuple[str, int], npt.NDArray[np.int32]]:
         """Segment every chosen frame."""
-        model = make_model()
+        shared = make_model()
+        own = {s.name: make_model(s.configs) if s.configs else shared for s in self.params.sources}
         found = {}
         work = [(s, i) for s in self.params.sources for i in self.picked[s.name]]
         for source, index in self.context.progress.track(work, "segment"):
@@ -109,7 +114,7 @@ class SegmentTask(Task):
             channels = source.channels or frames.channels()
             planes = frames.planes(index, channels)
             meta = _renamed(frames.meta(channels), source)
-            labels = np.asarray(model.segment(planes, meta, context=self.context))
+            labels = np.asarray(own[source.name].segment(planes, meta, context=self.context))
             if labels.shape != planes.shape[1:]:
                 raise PluginError(
                     f"returned shape {labels.shape} for planes {planes.shape}", where=source.name
@@ -122,7 +127,7 @@ class SegmentTask(Task):
     def metric_keys(self) -> list[str]:
         """Keys of the metrics file."""
         return [
-            *summary_keys(KEYS, [s.name for s in self.params.sources], ("f1_iou50", "seg")),
+            *summary_keys(KEYS, [s.name for s in self.params.sources], INTERVALS),
             "n_frames",
             "n_nuclei",
         ]
@@ -159,7 +164,7 @@ class SegmentTask(Task):
             primary = [
                 s.name for s in self.params.sources if s.primary and (sparse is None or s.sparse is sparse)
             ]
-            intervals = tuple(k for k in keys if k in ("f1_iou50", "seg"))
+            intervals = tuple(k for k in keys if k in INTERVALS)
             found, said = summarise(
                 units,
                 keys,
@@ -214,6 +219,8 @@ def _pooled(source: SegmentSource, frames: Any) -> dict[str, Any]:
         return result
     f1 = measure.f1_from_counts(int(total["hits"]), int(total["extra"]), int(total["missed"]))
     result["f1_iou50"] = np.nan if f1 is None else f1
+    objects = total["hits"] + total["extra"] + total["missed"]
+    result["ap_iou50"] = total["hits"] / objects if objects else np.nan
     if total["n_truth"]:
         result["seg"] = total["seg_sum"] / total["n_truth"]
         result["count_error"] = float(

@@ -193,6 +193,7 @@ class MovieWriter(FrameWriter):
         times = check_times(time_h, shape[0], path)
         low, high = data_range if data_range is not None else dtype_range(np.dtype(dtype))
         limits = (float(low), float(high))
+        self._shown_as_seen = data_range is None
         ome = {
             "version": ngff.NGFF_VERSION,
             "multiscales": ngff.multiscales(path.stem, ("t", "c", "y", "x"), float(pixel_size_um), times, shape),
@@ -217,6 +218,23 @@ class MovieWriter(FrameWriter):
             attrs={"ome": ome, "hyped": hyped},
             resume=resume,
         )
+
+    def _finished_attrs(self, sample: npt.NDArray | None) -> dict[str, Any]:
+        """Where nobody stated a data range, the first frame says what viewers show: a window as wide as the
+        type would show an int32 or float movie as black."""
+        if not self._shown_as_seen or sample is None:
+            return self._attrs
+        names, limits = self._attrs["hyped"]["channels"], self._attrs["hyped"]["data_range"]
+        windows = [_seen(plane, limits) for plane in sample]
+        return {**self._attrs, "ome": {**self._attrs["ome"], "omero": ngff.omero(names, tuple(limits), windows)}}
+
+
+def _seen(plane: npt.NDArray, limits: Sequence[float]) -> tuple[float, float]:
+    """Lowest and highest finite value; ``limits`` where these are one."""
+    values = plane[np.isfinite(plane)]
+    if not values.size or values.min() == values.max():
+        return float(limits[0]), float(limits[1])
+    return float(values.min()), float(values.max())
 
 
 def write_movie(

@@ -58,13 +58,17 @@ def multiscales(
     return [{"name": name, "axes": [described[a] for a in axes], "datasets": levels}]
 
 
-def omero(channels: Sequence[str], data_range: tuple[float, float]) -> dict[str, Any]:
-    """The ``omero`` block: channel names, and the data range as the display window."""
+def omero(
+    channels: Sequence[str],
+    data_range: tuple[float, float],
+    shown: Sequence[tuple[float, float]] | None = None,
+) -> dict[str, Any]:
+    """The ``omero`` block: channel names, and the display windows: ``shown`` (one a channel), or the data range."""
     low, high = data_range
-    window = {"min": low, "max": high, "start": low, "end": high}
+    windows = [{"min": low, "max": high, "start": s, "end": e} for s, e in shown or [data_range] * len(channels)]
     return {
         "channels": [
-            {"label": name, "color": _COLOURS[k % len(_COLOURS)], "active": True, "window": window}
+            {"label": name, "color": _COLOURS[k % len(_COLOURS)], "active": True, "window": windows[k]}
             for k, name in enumerate(channels)
         ],
         "rdefs": {"model": "color"},

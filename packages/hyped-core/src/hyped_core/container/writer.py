@@ -98,7 +98,7 @@ class FrameWriter:
             partial.remove_other_resumes(self.path, folder)
             lock = partial.take_lock(folder) if folder.is_dir() else None
             if folder.is_dir() and lock is None:
-                raise UsageError("another process writes it now", where=self.path, mend="wait for it, or end it")
+                raise _held(self.path)
             if not (folder / partial.ARRAY / "zarr.json").is_file():
                 if lock is not None:
                     lock.close()
@@ -106,6 +106,8 @@ class FrameWriter:
                     self._create(fresh)
                     replace(fresh, folder)
                 lock = partial.take_lock(folder)
+                if lock is None:  # another process began between the two
+                    raise _held(self.path)
             if lock is not None:
                 self._stack.enter_context(lock)
             partial.clear_partial(folder)
@@ -229,5 +231,15 @@ class FrameWriter:
             hyped["missing_frames"] = {str(index): reason for index, reason in missing.items()}
         array = Path(handle.folder, partial.ARRAY)
         group = zarr.open_group(str(array), mode="r+")
-        group.update_attributes({**self._attrs, "hyped": hyped})
+        shown = next((index for index in range(self.shape[0]) if index not in missing), None)
+        sample = None if shown is None else np.asarray(group[str(len(self._layouts) - 1)][shown])  # type: ignore[index]
+        group.update_attributes({**self._finished_attrs(sample), "hyped": hyped})
         replace(array, self.path)
+
+    def _finished_attrs(self, sample: npt.NDArray | None) -> dict[str, Any]:
+        """The attributes as stored; ``sample`` is the first frame there is, at the coarsest level."""
+        return self._attrs
+
+
+def _held(path: Path) -> UsageError:
+    return UsageError("another process writes it now", where=path, mend="wait for it, or end it")

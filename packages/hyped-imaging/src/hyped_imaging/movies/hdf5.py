@@ -7,7 +7,8 @@ Those of others hold one image dataset (its axes by parameter), or one dataset a
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ import numpy.typing as npt
 from hyped_core.errors import CorruptFileError, InvalidDataError, UnsupportedDataError
 from hyped_imaging.movies.params import ImportParams
 from hyped_imaging.movies.release import DATASET, SUMMARY
-from hyped_imaging.movies.source import MovieSource, arrange, check_pixels, expand, natural_key
+from hyped_imaging.movies.source import MovieSource, arrange, check_pixels, expand, natural_key, open_each
+from hyped_imaging.readers.times import between
 
 if TYPE_CHECKING:
     import h5py
@@ -30,7 +32,8 @@ def read_frames(paths: Sequence[Path], params: ImportParams) -> MovieSource:
     name.
 
     In a folder that `export_frames` wrote, frames without a file are missing frames of the movie. In any other
-    a frame that has no file leaves a gap in the times.
+    a frame that has no file leaves a gap in the times. A file that cannot be read is a missing frame, its time
+    that between its neighbours where no release.json tells it.
 
     Raises
     ------
@@ -38,7 +41,9 @@ def read_frames(paths: Sequence[Path], params: ImportParams) -> MovieSource:
         Absent, damaged, no image inside, frames that do not fit together.
     """
     files, from_folder = expand(paths, (".h5", ".hdf5"))
-    heads = [_Head(path, params) for path in (files if from_folder else sorted(files, key=natural_key))]
+    files = files if from_folder else sorted(files, key=natural_key)
+    found = open_each(files, lambda path: _Head(path, params))
+    heads = [head for head in found if isinstance(head, _Head)]
     first = heads[0]
     for head in heads[1:]:
         for fact in ("shape", "dtype", "channels", "pixel_size_um"):
@@ -60,11 +65,19 @@ def read_frames(paths: Sequence[Path], params: ImportParams) -> MovieSource:
                 where=heads[repeated[0] + 1].path,
                 mend="remove the double frame",
             )
-    placed: list[_Head | None] = list(heads)
-    missing: dict[int, str] = {}
+    unread = {path: item for path, item in zip(files, found, strict=True) if isinstance(item, CorruptFileError)}
     summary = _summary(paths[0]) if from_folder else None
     if summary is not None:
         placed, hours, missing = _placed(heads, summary, paths[0])
+        at = {_number(path): path for path in unread}
+        damaged = {index: at[index] for index in missing if index in at}
+    else:
+        placed, damaged = _among(heads, files, unread)
+        missing = {}
+        if hours is not None and damaged:
+            known = np.array([index for index, head in enumerate(placed) if head is not None])
+            hours = between(np.arange(len(placed)), known, hours)
+    missing.update({index: unread[path].message for index, path in damaged.items()})
 
     def read(index: int) -> npt.NDArray:
         head = placed[index]
@@ -81,8 +94,38 @@ def read_frames(paths: Sequence[Path], params: ImportParams) -> MovieSource:
         hours_since_release=True,
         data_range=first.data_range,
         missing=missing,
-        files=tuple(paths[0] if head is None else head.path for head in placed),
+        damaged=tuple(sorted(damaged)),
+        files=tuple(damaged.get(k, paths[0]) if head is None else head.path for k, head in enumerate(placed)),
     )
+
+
+def _number(path: Path) -> int:
+    """The number at the end of a file's name; -1 where there is none."""
+    digits = re.search(r"(\d+)$", path.stem)
+    return int(digits.group(1)) if digits else -1
+
+
+def _among(
+    heads: Sequence[_Head], files: Sequence[Path], unread: Mapping[Path, CorruptFileError]
+) -> tuple[list[_Head | None], dict[int, Path]]:
+    """Frames in order, None for a file that cannot be read, which comes behind the one before it by name; and
+    the files of these by frame."""
+    behind: dict[Path | None, list[Path]] = {}
+    last: Path | None = None
+    for path in files:
+        if path in unread:
+            behind.setdefault(last, []).append(path)
+        else:
+            last = path
+    placed: list[_Head | None] = []
+    damaged: dict[int, Path] = {}
+    for head in (None, *heads):
+        if head is not None:
+            placed.append(head)
+        for path in behind.get(None if head is None else head.path, []):
+            damaged[len(placed)] = path
+            placed.append(None)
+    return placed, damaged
 
 
 def _summary(folder: Path) -> dict[str, Any] | None:
@@ -129,21 +172,11 @@ class _Head:
 
     def __init__(self, path: Path, params: ImportParams) -> None:
         self.path, self.params = path, params
-        with _open(path) as file:
-            self.names = _image_names(file, params.dataset, path)
-            data = file[self.names[0]]
-            attrs = {**dict(file.attrs), **dict(data.attrs)}
-            self.dtype = np.dtype(data.dtype)
-            check_pixels(self.dtype, path)
-            self.axes = params.axes or _text(attrs.get("axes", "")) or ("CYX" if data.ndim == 3 else "YX")
-            self.lead = data.ndim - len(self.axes)
-            if self.lead < 0 or any(n != 1 for n in data.shape[: self.lead]) or "T" in self.axes:
-                raise InvalidDataError(
-                    f"{self.names[0]} of shape {data.shape} is not one frame with axes {self.axes!r}",
-                    where=path,
-                    mend="set the parameter `axes`",
-                )
-            sizes = dict(zip(self.axes, data.shape[self.lead :], strict=True))
+        try:
+            with _open(path) as file:
+                attrs, sizes = self._inspect(file)
+        except (OSError, RuntimeError, KeyError) as error:
+            raise CorruptFileError(f"its head cannot be read: {error}", where=path, mend=_MEND) from error
         many = len(self.names) > 1
         try:
             self.shape = (
@@ -170,6 +203,24 @@ class _Head:
         self.pixel_size_um = _float(attrs.get("pixel_size_um"))
         limits = np.ravel(attrs.get("data_range", ()))
         self.data_range = (float(limits[0]), float(limits[1])) if limits.size == 2 else None
+
+    def _inspect(self, file: h5py.File) -> tuple[dict[str, Any], dict[str, int]]:
+        """Attributes of the file and its image, and the size of each axis."""
+        path, params = self.path, self.params
+        self.names = _image_names(file, params.dataset, path)
+        data = file[self.names[0]]
+        attrs = {**dict(file.attrs), **dict(data.attrs)}
+        self.dtype = np.dtype(data.dtype)
+        check_pixels(self.dtype, path)
+        self.axes = params.axes or _text(attrs.get("axes", "")) or ("CYX" if data.ndim == 3 else "YX")
+        self.lead = data.ndim - len(self.axes)
+        if self.lead < 0 or any(n != 1 for n in data.shape[: self.lead]) or "T" in self.axes:
+            raise InvalidDataError(
+                f"{self.names[0]} of shape {data.shape} is not one frame with axes {self.axes!r}",
+                where=path,
+                mend="set the parameter `axes`",
+            )
+        return attrs, dict(zip(self.axes, data.shape[self.lead :], strict=True))
 
     def read(self) -> npt.NDArray:
         """(c, y, x)."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.context import Progress, SilentProgress
-from hyped_core.errors import InvalidDataError, MissingFileError, UnsupportedDataError
+from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileError, UnsupportedDataError
 from hyped_imaging.movies.params import ImportParams
 from hyped_imaging.movies.source import MovieSource
 from hyped_imaging.parallel import Workers, run_frames
@@ -70,10 +70,12 @@ def import_movie(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the movie ``out`` from ``paths`` and return what it is. It appears whole or not at all; the same
-    import goes on where an earlier one was ended.
+    import goes on where an earlier one was ended. A frame that cannot be read is recorded as missing.
 
     Raises
     ------
+    CorruptFileError
+        More than ``max_lost_frames`` of the frames cannot be read.
     InvalidDataError
         Neither files nor parameters say how large a pixel is, when frames were taken, or what channels are
         called.
@@ -82,13 +84,15 @@ def import_movie(
 
     source = open_source(paths, params)
     frames, channels = source.shape[:2]
+    lost = {index: source.missing[index] for index in source.damaged}
+    _check_lost(lost, source, params)
     names = settle_channels(source, params, design)
     pixel = params.pixel_size_um or source.pixel_size_um
     if pixel is None:
         raise InvalidDataError(
             "does not say how large a pixel is",
             where=source.where,
-            mend="give --pixel-size-um or the parameter `pixel_size_um`",
+            mend="give --pixel-size-um, or `pixel_size_um` in the import's parameters",
         )
     times, time_source = settle_times(source, params, design)
     notes = {**source.notes, "source": Path(paths[0]).name, "time_source": time_source}
@@ -114,8 +118,12 @@ def import_movie(
             progress=progress or SilentProgress(), description=f"import {Path(out).stem}",
         )  # fmt: skip
         with closing(run):
-            for _ in run:
-                pass
+            for index, reason in run:
+                if reason is not None:
+                    lost[index] = reason
+                    _check_lost(lost, source, params)
+                    writer.write_missing(index, reason)
+    missing = {**source.missing, **lost}
     return {
         "movie": str(out),
         "source": [str(path) for path in paths],
@@ -128,8 +136,21 @@ def import_movie(
         "time_last_h": round(float(times[-1]), 6),
         "n_frames": frames,
         "n_channels": channels,
-        "missing_frames": {str(index): reason for index, reason in source.missing.items()},
+        "missing_frames": {str(index): reason for index, reason in sorted(missing.items())},
+        "unreadable_frames": sorted(lost),
     }
+
+
+def _check_lost(lost: dict[int, str], source: MovieSource, params: ImportParams) -> None:
+    """Refuse a movie of which more frames than allowed cannot be read."""
+    if len(lost) <= params.max_lost_frames * source.shape[0]:
+        return
+    first = min(lost)
+    raise CorruptFileError(
+        f"{len(lost)} of {source.shape[0]} frames cannot be read, the first one frame {first}: {lost[first]}",
+        where=source.files[first] if source.files else source.where,
+        mend="fetch the files again; or, to go on without them, raise `max_lost_frames` in the import's parameters",
+    )
 
 
 @dataclass(frozen=True)
@@ -146,12 +167,15 @@ class ImportJob:
         return {**self.__dict__, "source": None}
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[int], None]]:
+    def open(self) -> Iterator[Callable[[int], str | None]]:
         """See `hyped_imaging.parallel.FrameJob`."""
         source = self.source or open_source(self.paths, self.params)
 
-        def write(index: int) -> None:
-            frame = source.frame(index)
+        def write(index: int) -> str | None:
+            try:
+                frame = source.frame(index)
+            except CorruptFileError as error:
+                return error.message
             if frame.dtype.kind == "f" and not np.isfinite(frame).all():
                 raise InvalidDataError(
                     f"frame {index} holds NaN or infinite values",
@@ -159,6 +183,7 @@ class ImportJob:
                     mend="replace them by measured values or leave the frame out",
                 )
             self.handle.write_frame(index, frame)
+            return None
 
         yield write
 
@@ -220,5 +245,5 @@ def settle_times(
     raise InvalidDataError(
         "does not say when its frames were taken",
         where=source.where,
-        mend="give --interval-min or the parameter `interval_min`",
+        mend="give --interval-min, or `interval_min` in the import's parameters",
     )

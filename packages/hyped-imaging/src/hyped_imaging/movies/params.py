@@ -29,6 +29,8 @@ class ImportParams(Params):
     """How planes in Z become one where they are real."""
     dataset: str = ""
     """Path of the image inside an HDF5 file; found where empty."""
+    max_lost_frames: float = Field(0.1, ge=0, le=1)
+    """Share of frames that may be unreadable; they become missing frames of the movie. More are an error."""
     data_range: tuple[float, float] | None = None
     """(lowest, highest) value the camera can give; from the file or the pixel type where None."""
 

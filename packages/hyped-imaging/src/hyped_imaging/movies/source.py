@@ -7,12 +7,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from hyped_core.errors import InvalidDataError, MissingFileError, ParamsError, UnsupportedDataError
+from hyped_core.errors import (
+    CorruptFileError,
+    InvalidDataError,
+    MissingFileError,
+    ParamsError,
+    UnsupportedDataError,
+)
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class MovieSource:
     data_range : (lowest, highest) the camera can give, where known.
     notes : further JSON-able facts kept in the movie's attributes.
     missing : frames that are lost, and why; ``frame`` is not asked for them.
+    damaged : those of ``missing`` whose file is there and cannot be read; they count as lost in this import.
     files : the file of each frame, where each has its own; for errors.
     """
 
@@ -46,7 +53,31 @@ class MovieSource:
     data_range: tuple[float, float] | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     missing: dict[int, str] = field(default_factory=dict)
+    damaged: tuple[int, ...] = ()
     files: tuple[Path, ...] = ()
+
+
+_T = TypeVar("_T")
+
+
+def open_each(files: Sequence[Path], opened: Callable[[Path], _T]) -> list[_T | CorruptFileError]:
+    """``opened`` of each file of a frame, the error in the place of one that cannot be read.
+
+    Raises
+    ------
+    CorruptFileError
+        None of them can be read: the error of the first.
+    """
+    found: list[_T | CorruptFileError] = []
+    for path in files:
+        try:
+            found.append(opened(path))
+        except CorruptFileError as error:
+            found.append(error)
+    errors = [item for item in found if isinstance(item, CorruptFileError)]
+    if len(errors) == len(found):
+        raise errors[0]
+    return found
 
 
 def natural_key(path: Path) -> list[object]:

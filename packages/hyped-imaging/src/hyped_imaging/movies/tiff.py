@@ -3,6 +3,7 @@ frame."""
 
 from __future__ import annotations
 
+import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy.typing as npt
 
 from hyped_core.errors import CorruptFileError, InvalidDataError, UnsupportedDataError
 from hyped_imaging.movies.params import ImportParams
-from hyped_imaging.movies.source import MovieSource, arrange, check_pixels, expand
+from hyped_imaging.movies.source import MovieSource, arrange, check_pixels, expand, open_each
 
 if TYPE_CHECKING:
     import tifffile
@@ -37,7 +38,8 @@ _MEND = "copy the file again from its source"
 
 
 def read_tiff(paths: Sequence[Path], params: ImportParams) -> MovieSource:
-    """See `MovieSource`. Several files are channels, in the order given; the files of a folder are frames.
+    """See `MovieSource`. Several files are channels, in the order given; the files of a folder are frames; one of
+    them that cannot be read is a missing frame.
 
     Raises
     ------
@@ -45,7 +47,12 @@ def read_tiff(paths: Sequence[Path], params: ImportParams) -> MovieSource:
         Absent, damaged, coloured, or files that do not fit together.
     """
     files, are_frames = expand(paths, (".tif", ".tiff"))
-    stacks = [_Stack(path, params) for path in files]
+    if are_frames:
+        found = open_each(files, lambda path: _Stack(path, params))
+    else:
+        found = [_Stack(path, params) for path in files]
+    stacks = [stack for stack in found if isinstance(stack, _Stack)]
+    missing = {k: item.message for k, item in enumerate(found) if isinstance(item, CorruptFileError)}
     first = stacks[0]
     for stack in stacks[1:]:
         if stack.shape != first.shape or stack.dtype != first.dtype:
@@ -55,7 +62,7 @@ def read_tiff(paths: Sequence[Path], params: ImportParams) -> MovieSource:
                 mend="give files of one size and type",
             )
     frames, channels, height, width = first.shape
-    if are_frames and len(stacks) > 1:
+    if are_frames and len(found) > 1:
         if frames != 1:
             raise InvalidDataError(
                 "a folder's files must hold one frame each",
@@ -64,13 +71,16 @@ def read_tiff(paths: Sequence[Path], params: ImportParams) -> MovieSource:
             )
         return MovieSource(
             paths[0],
-            (len(stacks), channels, height, width),
+            (len(found), channels, height, width),
             first.dtype,
-            lambda i: stacks[i].frame(0),
+            lambda i: found[i].frame(0),
             first.facts.channels,
             first.facts.pixel_size_um,
             None,
             data_range=first.facts.data_range,
+            missing=missing,
+            damaged=tuple(missing),
+            files=tuple(files),
         )
     names = first.facts.channels if len(stacks) == 1 else ()
     return MovieSource(
@@ -105,7 +115,7 @@ class _Stack:
         try:
             with tifffile.TiffFile(path) as self.file:
                 self._inspect(params)
-        except (tifffile.TiffFileError, ValueError, IndexError, OSError) as error:
+        except (tifffile.TiffFileError, ValueError, IndexError, KeyError, TypeError, struct.error, OSError) as error:
             raise CorruptFileError(f"not a readable TIFF: {error}", where=path, mend=_MEND) from error
 
     def _inspect(self, params: ImportParams) -> None:

@@ -76,6 +76,19 @@ class SubBlocks:
         """See `Backend.read`."""
         return self.gather(scene.index, rows, self.plane)
 
+    def read_whole(self, scene: SceneInfo, rows: pd.DataFrame) -> tuple[Tiles, int]:
+        """Tiles of ``rows``, None where one is damaged too; and how many are damaged."""
+        tiles = self.axes(scene.index)[2]
+        out: Tiles = [None] * len(tiles)
+        damaged = 0
+        for m, block in rows.groupby("m"):
+            at = tiles.index(m)
+            try:
+                out[at] = self.gather(scene.index, block, self.plane)[at]
+            except CorruptFileError:
+                damaged += 1
+        return out, damaged
+
     def check(self, rows: pd.DataFrame) -> None:
         """Look at the head of every sub-block of ``rows`` before a C++ library does."""
         for row in rows.itertuples():

@@ -7,6 +7,7 @@ pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from hyped_core.errors import InvalidDataError, MissingDependencyError, UsageError
+from hyped_core.errors import CorruptFileError, InvalidDataError, MissingDependencyError, UsageError
 from hyped_imaging.readers.metadata import CziMetadata, parse_metadata
 from hyped_imaging.readers.structure import GRAY, CziStructure
 from hyped_imaging.readers.times import scene_times
@@ -196,24 +197,35 @@ class CziFile:
         return scene_times(self.structure, self.metadata, self.scene(scene).index, interval_min)
 
     # -- pixels ----
-    def read_tiles(self, scene: int | str, frame: int) -> list[np.ndarray | None]:
+    def read_tiles(
+        self, scene: int | str, frame: int, damaged: Literal["raise", "skip"] = "raise"
+    ) -> list[np.ndarray | None]:
         """Raw pixels of one frame, a (c, z, y, x) array for each row of `tiles`; None for a tile it lacks.
 
-        ``c`` are the scene's channels (`SceneInfo.channels`).
+        ``c`` are the scene's channels (`SceneInfo.channels`). With ``skip``, a damaged tile is None too.
 
         Raises
         ------
         CorruptFileError
-            Pixels of this frame are damaged; other frames can be read all the same.
+            Pixels of this frame are damaged (with ``skip``: of half its tiles or more); other frames can be read
+            all the same.
         """
-        from hyped_imaging.readers.backends import make_backend
+        from hyped_imaging.readers.backends import SubBlocks, make_backend
 
         info = self.scene(scene)
         if self._backend is None:
             self._backend = make_backend(self)
-        return self._backend.read(
-            info, self._scenes[info.index].frames[frame], self.frame_rows(info.index, frame)
-        )
+        rows = self.frame_rows(info.index, frame)
+        try:
+            return self._backend.read(info, self._scenes[info.index].frames[frame], rows)
+        except CorruptFileError:
+            if damaged == "raise":
+                raise
+            with closing(SubBlocks(self)) as blocks:
+                tiles, lost = blocks.read_whole(info, rows)
+            if 2 * lost >= rows["m"].nunique():
+                raise
+            return tiles
 
     def read_tile(self, scene: int | str, frame: int, channel: int, tile: int, z: int = 0) -> np.ndarray:
         """Raw pixels (y, x) of one plane of one tile (``tile`` is a row of `tiles`).

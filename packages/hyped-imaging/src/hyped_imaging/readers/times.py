@@ -70,10 +70,10 @@ def _from_subblocks(
     hours = np.array([(read[k] - zero) / np.timedelta64(1, "ns") for k in known]) / 3.6e12
     if len(known) == len(read):
         return hours
-    return _between(frames, np.asarray(known), hours)
+    return between(frames, np.asarray(known), hours)
 
 
-def _between(frames: np.ndarray, known: np.ndarray, hours: np.ndarray) -> np.ndarray | None:
+def between(frames: np.ndarray, known: np.ndarray, hours: np.ndarray) -> np.ndarray | None:
     """Hours of all frames, those not known from the line through their neighbours; None of a single known one."""
     if len(known) < 2:
         return None

@@ -47,9 +47,9 @@ class BlobConfig(Params):
     neck: float = Field(0.6, ge=0)
     """... their border is at least this long, in diameters of the smaller one,"""
     dip: float = Field(0.55, ge=0, le=1)
-    """... the line between their centres nowhere dips below this share of the lower peak on it (0.9 for nuclei
-    without texture),"""
-    contrast: float = Field(0.7, ge=0, le=1)
+    """... the line between their centres nowhere dips, beyond the noise, below this share of the lower peak on it
+    (0.92 for nuclei without texture),"""
+    contrast: float = Field(0.6, ge=0, le=1)
     """... and the dimmer has at least this share of the brighter one's."""
     max_area: float = Field(3.0, gt=0)
     """Largest nucleus that joining may make, in typical areas."""

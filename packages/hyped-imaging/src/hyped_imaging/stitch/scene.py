@@ -47,12 +47,13 @@ def stitch_scene(
 
     Memory is that of a few frames, whatever their number. The movie appears whole or not at all; a run that
     was ended goes on where it was when the same is asked for again, and gives the same bytes. A frame that
-    cannot be read is recorded as missing in the movie and in the record.
+    cannot be read is recorded as missing in the movie and in the record; one of which less than half the tiles
+    are damaged lacks these alone (``missing_tiles``).
 
     Raises
     ------
     CorruptFileError
-        More than ``max_lost_frames`` of the frames cannot be read, or none of the first ones.
+        More than ``max_lost_frames`` of the frames (or of the tiles) cannot be read, or none of the first ones.
     """
     from hyped_core.container.movies import MovieWriter
 
@@ -75,6 +76,7 @@ def stitch_scene(
     ) as writer:  # fmt: skip
         lost = _write(replace(job, handle=writer.handle(), shifts=shifts), writer, workers, progress)
         frames = _read_notes(writer, plan, fuser.canvas, params, lost)
+        _check_tiles(czi, plan, params, frames["missing_tiles"])
         drift = drift or frames["drift"]
         writer.update_attrs({"drift_corrected": drift["corrected"]})
     kept.unlink(missing_ok=True)
@@ -103,16 +105,17 @@ def stitch_scene(
 
 
 def resume_key(czi: CziFile, plan: ScenePlan, params: StitchParams) -> str:
-    """What decides the pixels, as a hash: the file (its header with its GUID, its directory, its metadata; not
-    its path), scene, channels, times, parameters, reader and version."""
+    """What decides the pixels, as a hash: the file (its header with its GUID, its directory, its metadata, its
+    time of change; not its path), scene, channels, times, parameters, reader and version."""
     digest = hashlib.sha256()
     with czi.path.open("rb") as file:
         digest.update(file.read(_HEAD_BYTES))
     table = czi.structure.table
     digest.update(np.ascontiguousarray(table.select_dtypes("number").to_numpy(np.int64)).tobytes())
     digest.update(czi.structure.xml.encode())
+    stat = czi.path.stat()
     told = [
-        czi.path.stat().st_size, plan.scene.index, plan.scene.name, plan.channels, plan.time_h.tolist(),
+        stat.st_size, stat.st_mtime_ns, plan.scene.index, plan.scene.name, plan.channels, plan.time_h.tolist(),
         plan.time_source, plan.pixel_size_um, czi.path.name, czi.reader, params.model_dump(mode="json"),
         version("hyped-imaging"),
     ]  # fmt: skip
@@ -184,6 +187,25 @@ def _write(job: StitchJob, writer: MovieWriter, workers: Workers, progress: Prog
                 )
             writer.write_missing(frame, reason)
     return lost
+
+
+def _check_tiles(czi: CziFile, plan: ScenePlan, params: StitchParams, missing: list[list[int]]) -> None:
+    """Refuse a scene of whose tiles too many are damaged; those the directory lacks were never taken."""
+    scene = plan.scene
+    tiles = czi.axes(scene.index)[2]
+    planes = len(scene.channels) * scene.n_z
+    damaged = [
+        (frame, index) for frame, index in missing
+        if int((czi.frame_rows(scene.index, frame)["m"] == tiles[index]).sum()) >= planes
+    ]  # fmt: skip
+    total = plan.shape[0] * len(plan.corners)
+    if len(damaged) > params.max_lost_frames * total:
+        raise CorruptFileError(
+            f"{len(damaged)} of {total} tiles cannot be read, the first one tile {damaged[0][1]} of frame "
+            f"{damaged[0][0]}",
+            where=czi.path,
+            mend="fetch the file again; or, to go on without them, raise the parameter `max_lost_frames`",
+        )
 
 
 def _read_notes(

@@ -1,5 +1,5 @@
-"""The tiles of a scene's frames as the stitching steps want them: Z projected, frames that cannot be read set
-aside."""
+"""The tiles of a scene's frames as the stitching steps want them: Z projected, tiles and frames that
+cannot be read set aside."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class TileSource:
         self._room = _KEEP_BYTES if keep else 0
 
     def tiles(self, frame: int) -> Tiles:
-        """Projected tiles of one frame, None where one is missing; the first frames asked for are kept.
+        """Projected tiles of one frame, None where one is missing or damaged; the first frames asked for are kept.
 
         Raises
         ------
         CorruptFileError
-            The frame's pixels cannot be read.
+            Half of the frame's tiles or more cannot be read.
         """
         if frame in self._kept:
             return self._kept[frame]
-        stacks = self.czi.read_tiles(self.plan.scene.index, frame)
+        stacks = self.czi.read_tiles(self.plan.scene.index, frame, damaged="skip")
         tiles = [None if stack is None else self._project(stack) for stack in stacks]
         size = sum(stack.nbytes for stack in stacks if stack is not None)
         if size <= self._room:

@@ -62,7 +62,7 @@ class LapConfig(Params):
     """How much later than the first the second daughter may be seen."""
     min_daughter_frames: int = Field(3, ge=1)
     """Daughters that vanish sooner are segmentation errors, not daughters (unless the movie ends)."""
-    min_cycle_h: float = Field(10.0, ge=0)
+    min_cycle_h: float = Field(6.0, ge=0)
     """Shortest time between two divisions of one lineage."""
     time_limit_s: float | None = Field(None, gt=0)
     """Seconds after which the tracker stops; what it has by then is the answer: frames that it did not reach

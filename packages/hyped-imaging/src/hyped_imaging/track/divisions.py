@@ -77,10 +77,7 @@ def division_costs(
     no telling.
     Values before and after are medians over `WINDOW` frames, the mother's own last value counting half.
     """
-    apart = np.linalg.norm(objects.xy[first] - objects.xy[second], axis=1)
-    middle = (objects.xy[first] + objects.xy[second]) / 2
-    away = np.linalg.norm(middle - objects.xy[mother], axis=1)
-    cost = (apart / config.max_division_um) ** 2 + (2 * away / config.max_division_um) ** 2
+    cost = distance_costs(objects, mother, first, second, config)
     sizes = [along_median(objects.size, following, WINDOW, rows) for rows in (first, second)]
     cost = cost + np.abs(sizes[0] - sizes[1])
     if objects.light.any():
@@ -90,15 +87,24 @@ def division_costs(
         both = np.logaddexp(light[0], light[1])
         cost = cost + (np.abs(both - earlier) + np.abs(both - objects.light[mother])) / 2
     lack = 1 - np.clip(condensation(objects, following)[mother] / config.condensation, 0, 1)
-    cost = cost + config.condensation_weight * np.where(np.isnan(lack), UNKNOWN, lack)
-    cost[apart > config.max_division_um] = np.inf
-    return cost
+    return cost + config.condensation_weight * np.where(np.isnan(lack), UNKNOWN, lack)
+
+
+def distance_costs(
+    objects: Objects, mother: IntArray, first: IntArray, second: IntArray, config: LapConfig
+) -> FloatArray:
+    """The part of `division_costs` that distances make, inf where the daughters lie too far apart."""
+    apart = np.linalg.norm(objects.xy[first] - objects.xy[second], axis=1)
+    middle = (objects.xy[first] + objects.xy[second]) / 2
+    away = np.linalg.norm(middle - objects.xy[mother], axis=1)
+    cost = (apart / config.max_division_um) ** 2 + (2 * away / config.max_division_um) ** 2
+    return np.where(apart > config.max_division_um, np.inf, cost)
 
 
 def division_candidates(
     objects: Objects, following: IntArray, starts: IntArray, config: LapConfig, deadline: Deadline
-) -> list[Division]:
-    """Every plausible division, cheapest first.
+) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+    """(mother, first, second, cost) of every plausible division, cheapest first.
 
     The second daughter is a track that starts; the mother is an object one frame earlier (or up to
     ``max_daughter_delay_h`` before) whose track goes on as the first daughter, or ends and hands over to
@@ -137,7 +143,8 @@ def division_candidates(
                     seconds.append(candidates[j])
             earlier -= 1
     if not mothers:
-        return []
+        none = np.empty(0, np.int64)
+        return none, none, none, np.empty(0)
     m, f, s = (np.concatenate(parts).astype(np.int64) for parts in (mothers, firsts, seconds))
     # A late second daughter is compared with where the first one is by then.
     now = f.copy()
@@ -148,8 +155,11 @@ def division_candidates(
         now[behind] = following[now[behind]]
     kept = (objects.step[now] == objects.step[s]) & (now != s)
     m, f, s, now = m[kept], f[kept], s[kept], now[kept]
+    # The other parts of the cost are not negative: what distances alone rule out needs no looking at.
+    near_enough = distance_costs(objects, m, now, s, config) < config.division_cost
+    m, f, s, now = m[near_enough], f[near_enough], s[near_enough], now[near_enough]
     cost = division_costs(objects, following, m, now, s, config)
     cost = cost + 0.2 * (objects.step[s] - objects.step[m] - 1)
     good = np.flatnonzero(cost < config.division_cost)
     order = good[np.lexsort((s[good], m[good], cost[good]))]
-    return [Division(int(m[i]), int(f[i]), int(s[i]), float(cost[i])) for i in order]
+    return m[order], f[order], s[order], cost[order]

@@ -247,6 +247,55 @@ def track_positions(following: np.ndarray) -> tuple:
 
 
 @njit(cache=True, nogil=True)
+def greedy_divisions(
+    mother: np.ndarray, first: np.ndarray, second: np.ndarray, time: np.ndarray, start_of: np.ndarray,
+    lasting: np.ndarray, apart_h: float,
+) -> np.ndarray:  # fmt: skip
+    """Which candidates, in the order given, agree with all taken before: see `lap.choose_divisions`.
+
+    ``time`` and ``lasting`` (whether an object may be a daughter) are by object; divisions of one run, named by its
+    first object ``start_of``, lie ``apart_h`` or more apart.
+    """
+    n, objects = len(mother), len(start_of)
+    taken = np.zeros(n, np.bool_)
+    divided, born = np.zeros(objects, np.bool_), np.zeros(objects, np.bool_)
+    head = np.full(objects, -1, np.int64)  # of each run's list of divisions, as entries below
+    moment, behind = np.empty(3 * n), np.empty(3 * n, np.int64)
+    entries = 0
+    for k in range(n):
+        m, f, s = mother[k], first[k], second[k]
+        if divided[m] or born[f] or born[s] or not lasting[f] or not lasting[s]:
+            continue
+        runs = (start_of[m], start_of[f], start_of[s])
+        free = True
+        for run in runs:
+            at = head[run]
+            while at >= 0 and free:
+                free = abs(time[s] - moment[at]) >= apart_h
+                at = behind[at]
+        if not free:
+            continue
+        taken[k], divided[m], born[f], born[s] = True, True, True, True
+        for run in runs:
+            moment[entries], behind[entries] = time[s], head[run]
+            head[run] = entries
+            entries += 1
+    return taken
+
+
+@njit(cache=True, nogil=True)
+def small_median(values: np.ndarray, n: int) -> float:
+    """Median of the first ``n`` values, which are sorted in place: by insertion, quickest for a dozen."""
+    for i in range(1, n):
+        value, j = values[i], i - 1
+        while j >= 0 and values[j] > value:
+            values[j + 1] = values[j]
+            j -= 1
+        values[j + 1] = value
+    return values[n // 2] if n % 2 else (values[n // 2 - 1] + values[n // 2]) / 2
+
+
+@njit(cache=True, nogil=True)
 def along_median(values: np.ndarray, neighbour: np.ndarray, window: int, rows: np.ndarray) -> np.ndarray:
     """Median of the value of each of ``rows`` and of up to ``window - 1`` neighbours further along its run."""
     out = np.empty(len(rows))
@@ -257,7 +306,7 @@ def along_median(values: np.ndarray, neighbour: np.ndarray, window: int, rows: n
             some[n] = values[at]
             n += 1
             at = neighbour[at]
-        out[i] = np.median(some[:n])
+        out[i] = small_median(some, n)
     return out
 
 
@@ -273,5 +322,6 @@ def along_rise(values: np.ndarray, previous: np.ndarray, window: int, history: i
             n += 1
             at = previous[at]
         if n >= least:
-            out[i] = some[: min(n, window)].max() - np.median(some[:n])
+            top = some[: min(n, window)].max()
+            out[i] = top - small_median(some, n)
     return out

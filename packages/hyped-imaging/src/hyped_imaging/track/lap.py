@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hyped_imaging.track.config import LapConfig
 from hyped_imaging.track.divisions import Division, division_candidates, may_divide
-from hyped_imaging.track.kernels import track_positions
+from hyped_imaging.track.kernels import greedy_divisions, track_positions
 from hyped_imaging.track.links import Deadline, Objects, close_gaps, link_frames
 from hyped_imaging.track.objects import canonical_order, check_objects, with_tracks
 
@@ -157,25 +157,11 @@ def choose_divisions(objects: Objects, following: IntArray, config: LapConfig, d
     end), and two divisions of one lineage lie ``min_cycle_h`` apart.
     """
     start_of, ahead = track_positions(following)
-    last = objects.n_steps - 1
-    used: set[int] = set()
-    moments: dict[int, list[float]] = {}
-    chosen = []
-    for division in division_candidates(objects, following, starts_of(following), config, deadline):
-        mother, first, second = division.mother, division.first, division.second
-        if used & {first, second} or -mother - 1 in used:
-            continue
-        if any(ahead[d] < config.min_daughter_frames and objects.step[d] + ahead[d] <= last for d in (first, second)):
-            continue
-        time = float(objects.time[second])
-        lineages = {int(start_of[mother]), int(start_of[first]), int(start_of[second])}
-        if any(abs(time - other) < config.min_cycle_h for line in lineages for other in moments.get(line, ())):
-            continue
-        used |= {first, second, -mother - 1}
-        for line in lineages:
-            moments.setdefault(line, []).append(time)
-        chosen.append(division)
-    return chosen
+    mother, first, second, cost = division_candidates(objects, following, starts_of(following), config, deadline)
+    lasting = (ahead >= config.min_daughter_frames) | (objects.step + ahead > objects.n_steps - 1)
+    taken = greedy_divisions(mother, first, second, objects.time, start_of, lasting, config.min_cycle_h)
+    parts = (part[taken].tolist() for part in (mother, first, second, cost))
+    return [Division(*values) for values in zip(*parts, strict=True)]
 
 
 def starts_of(following: IntArray) -> IntArray:
