@@ -39,7 +39,7 @@ def estimate(job: Job) -> dict[str, Any]:
         What processing would raise before its first frame: no times, no pixel size, a missing channel.
     """
     job.check_design()
-    scenes = {name: _shape(job, name) for name in job.found.scenes}
+    scenes = _shapes(job)
     first = next(iter(scenes))
     _one_frame(job, first)  # compiling and imports are paid once, so the second time counts
     start = time.perf_counter()
@@ -106,19 +106,22 @@ def _scene(shape: tuple[int, int, int, int], one: _Frame) -> dict[str, Any]:
     }
 
 
-def _shape(job: Job, scene: str) -> tuple[int, int, int, int]:
-    """(t, c, y, x) of the movie that the scene will become."""
+def _shapes(job: Job) -> dict[str, tuple[int, int, int, int]]:
+    """(t, c, y, x) of the movie that each scene will become; the files are opened once."""
     if job.found.kind == "czi":
         from hyped_imaging.readers.czi import open_czi
         from hyped_imaging.stitch import plan_scene
 
         with open_czi(job.found.paths[0], reader=job.reader, select=job.params.stitch.select) as czi:
-            return plan_scene(czi, job.found.scenes[scene], job.params.stitch, job.design, strict=True).shape
+            return {
+                name: plan_scene(czi, held, job.params.stitch, job.design, strict=True).shape
+                for name, held in job.found.scenes.items()
+            }
     from hyped_imaging.movies.importing import open_source, settle_times
 
     source = open_source(job.found.paths, job.params.import_movie)
     settle_times(source, job.params.import_movie, job.design)
-    return source.shape
+    return dict.fromkeys(job.found.scenes, source.shape)
 
 
 def _one_frame(job: Job, scene: str) -> tuple[npt.NDArray, ImageMeta]:

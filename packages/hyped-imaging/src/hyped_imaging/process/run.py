@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,10 +152,15 @@ class Job:
             "channels": [channel.model_dump(mode="json") for channel in self.design.channels],
         }
         if step in ("segment", "track"):
-            facts |= {"model": _model_facts(step, self.params, self.design), "seed": self.context.seed}
+            facts |= {"model": self._models[step], "seed": self.context.seed}
         if step == "segment":
             facts["scene"] = self.design.scene(scene).model_dump(mode="json")
         return facts
+
+    @cached_property
+    def _models(self) -> dict[str, list[Any]]:
+        """`_model_facts` of both models: the same for every scene, and asked for twice a step."""
+        return {task: _model_facts(task, self.params, self.design) for task in ("segment", "track")}
 
     def _movie(self, scene: str) -> None:
         if self.found.kind == "czi":
