@@ -158,6 +158,18 @@ def hyped_tasks() -> Iterable[TaskSpec]:
         "Phases from expression",
         ("phase_accuracy", "commonest_accuracy", "fraction_error"),
     )
+    yield TaskSpec(
+        "hashtag_counts",
+        f"{tasks}.sequencing:HashtagCountsTask",
+        "Count hashtag molecules in reads",
+        ("count_pearson", "count_ratio", "count_error", "top_tag_agreement"),
+    )
+    yield TaskSpec(
+        "changes",
+        f"{tasks}.sequencing:ChangesTask",
+        "Genes and isoforms that change between conditions",
+        ("de_recall", "de_false_share", "fold_change_pearson", "isoform_recall", "isoform_false_share"),
+    )
 
 
 @hookimpl
@@ -195,6 +207,18 @@ def hyped_metrics() -> Iterable[MetricSpec]:
         yield _metric("fraction_error", task, "phases", "fraction_error", "lower", 0.0)
     yield _metric("cycle_position_error", "phases_imaging", "phases", "circular_error", "lower", 0.0)
     yield _metric("cycle_position_constant_error", "phases_imaging", "phases", "circular_error", "none", None)
+    for name in ("de_recall", "isoform_recall"):
+        yield _metric(name, "changes", "changes", "recall", "higher", 1.0)
+    for name in ("de_false_share", "isoform_false_share"):
+        yield _metric(name, "changes", "changes", "false_share", "lower", 0.0)
+    yield _metric("fold_change_pearson", "changes", "changes", "size_correlation", "higher", 1.0)
+    for name, better, best in (
+        ("count_pearson", "higher", 1.0),
+        ("count_ratio", "none", 1.0),
+        ("count_error", "lower", 0.0),
+        ("top_tag_agreement", "higher", 1.0),
+    ):
+        yield _metric(name, "hashtag_counts", "changes", "count_scores", better, best)
     for name in ("residual_px", "seam_error"):
         yield MetricSpec(name, "stitch", "hyped_bench.tasks.pipeline:StitchTask", better="lower", perfect=0.0)
 
