@@ -138,6 +138,9 @@ BREAKS = {
     "timeline/imaging_end_h": lambda v: v["timeline"].update(imaging_end_h=-1),
     "channels": lambda v: v["channels"][2].update(reports="G1"),
     "conditions/control": lambda v: v["conditions"].append({"name": "control"}),
+    "conditions/rest": lambda v: v["conditions"].append({"name": "rest"}),
+    "hashtags/perturbed/Negative": lambda v: v["hashtags"][0].update(tag="Negative"),
+    "hashtags/perturbed/doublet": lambda v: v["hashtags"][1].update(tag="doublet"),
 }
 
 

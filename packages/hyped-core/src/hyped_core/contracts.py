@@ -126,6 +126,8 @@ class Demultiplexer(Protocol):
 
         Columns: ``call`` (tag name, ``"Doublet"`` or ``"Negative"``), ``kind`` (``singlet``, ``doublet``,
         ``negative``), ``probability`` of the call in [0, 1], ``tags`` (names joined with ``+``).
+        Optional further columns: ``forced_call`` (best tag, "" without counts), ``doublet_probability``,
+        ``margin``.
         """
         ...
 

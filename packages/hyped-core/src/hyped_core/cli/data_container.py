@@ -86,12 +86,15 @@ def assemble_command(
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def info_command(path: Path, as_json: bool) -> None:
-    """Describe a container, or a movie or labels folder (.zarr)."""
+    """Describe a container, a movie or labels folder (.zarr), or a release of cells (.h5ad)."""
+    from hyped_core.container.cells_summary import describe_cells, summary_lines
     from hyped_core.container.summary import describe_path
 
-    found = describe_path(path)
+    found = describe_cells(path) if _is_cells_file(path) else describe_path(path)
     if as_json:
         _print_json(found)
+    elif found["kind"] == "cells":
+        click.echo("\n".join(summary_lines(found)))
     elif found["kind"] == "container":
         _print_container(found)
     else:
@@ -100,19 +103,34 @@ def info_command(path: Path, as_json: bool) -> None:
 
 @click.command("validate")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--quick", is_flag=True, help="Skip the hashes of the parts.")
+@click.option("--quick", is_flag=True, help="Skip the hashes of the parts (of a release: the values of its matrices).")
 @click.option("--deep", is_flag=True, help="Compare the labels of every frame with the nuclei table.")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @click.pass_context
 def validate_command(context: click.Context, path: Path, quick: bool, deep: bool, as_json: bool) -> None:
-    """Check a container: every problem with its place and its mend. Exit code 3 where there are any."""
+    """Check a container or a release of cells (.h5ad): every problem with its place and its mend.
+
+    Exit code 3 where there are any.
+    """
     from dataclasses import asdict
 
     from hyped_core.container.validate import validate_container
     from hyped_core.errors import HypedError, Problem, ValidationError
 
+    said: dict[str, Any] = {"valid": True, "problems": []}
+    warnings: tuple[Problem, ...] = ()
     try:
-        manifest = validate_container(path, quick=quick, deep=deep)
+        if _is_cells_file(path):
+            from hyped_core.container.cells_validate import validate_cells
+
+            cells = validate_cells(path, quick=quick)
+            warnings = cells.warnings
+            said.update(cells=cells.cells, genes=cells.genes, warnings=[asdict(item) for item in warnings])
+            checked = f"{cells.cells} cells{', values of matrices not read' if quick else ''}"
+        else:
+            manifest = validate_container(path, quick=quick, deep=deep)
+            said.update(name=manifest.name, parts=len(manifest.parts))
+            checked = f"{len(manifest.parts)} parts{', hashes not checked' if quick else ''}"
     except HypedError as error:
         if not as_json:
             raise
@@ -121,11 +139,16 @@ def validate_command(context: click.Context, path: Path, quick: bool, deep: bool
         _print_json({"valid": False, "problems": [asdict(problem) for problem in problems]})
         context.exit(error.exit_code)
     if as_json:
-        _print_json({"valid": True, "problems": [], "name": manifest.name, "parts": len(manifest.parts)})
-    else:
-        click.echo(
-            f"{path}: valid ({len(manifest.parts)} parts{', hashes not checked' if quick else ''})", err=True
-        )
+        _print_json(said)
+        return
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"{path}: valid ({checked})", err=True)
+
+
+def _is_cells_file(path: Path) -> bool:
+    """A file, or the name of one: containers, movies and labels are folders."""
+    return path.is_file() or (path.suffix == ".h5ad" and not path.is_dir())
 
 
 def _print_json(value: Any) -> None:

@@ -18,6 +18,11 @@ from hyped_core.params import Params, problems_of, read_yaml
 CONTROL = "control"
 """Name of the unperturbed condition and perturbation, everywhere."""
 
+NO_CONDITIONS = ("rest",)
+"""What no condition can be called: contrasts name all other perturbed conditions together so."""
+NO_TAGS = ("negative", "doublet")
+"""What no hashtag can be called, whatever the case: calls name cells without a tag and with two so."""
+
 
 class GeneChange(Params):
     """One gene pushed up or down by one agent."""
@@ -230,6 +235,8 @@ def _design_problems(design: Design) -> Iterator[Problem]:
         for name in pool.conditions:
             if name not in conditions:
                 yield Problem(f"pools/{pool.name}/conditions", f"unknown condition {name!r}", known)
+    for name in sorted(conditions & set(NO_CONDITIONS)):
+        yield Problem(f"conditions/{name}", "is what contrasts call all other conditions together", "call it otherwise")
     pairs = Counter((tag.pool, tag.tag) for tag in design.hashtags)
     barcodes = Counter((tag.pool, tag.barcode) for tag in design.hashtags if tag.barcode)
     for tag in design.hashtags:
@@ -238,6 +245,8 @@ def _design_problems(design: Design) -> Iterator[Problem]:
             yield Problem(f"{where}/pool", f"unknown pool {tag.pool!r}", f"pools: {', '.join(sorted(pools))}")
         if tag.condition not in conditions:
             yield Problem(f"{where}/condition", f"unknown condition {tag.condition!r}", known)
+        if tag.tag.casefold() in NO_TAGS:
+            yield Problem(where, "is what calls name a cell without a tag, or with two", "call the tag otherwise")
         if pairs[tag.pool, tag.tag] > 1:
             yield Problem(where, "listed more than once in its pool", "keep one entry")
         if barcodes[tag.pool, tag.barcode] > 1:

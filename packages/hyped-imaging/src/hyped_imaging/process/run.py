@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyped_core.context import RunContext
-from hyped_core.errors import DesignError, UsageError
+from hyped_core.errors import DesignError
 from hyped_core.io.atomic import remove, replace
+from hyped_core.process.journal import Journal, Step, check_edits, digest, open_journal
 from hyped_imaging.modelstep import make_model
-from hyped_imaging.process.journal import FILE, Journal, digest
 from hyped_imaging.process.layout import Layout
 from hyped_imaging.process.params import ProcessParams
 from hyped_imaging.process.source import Found
@@ -20,19 +20,6 @@ from hyped_imaging.process.source import Found
 if TYPE_CHECKING:
     from hyped_core.design import Design
     from hyped_imaging.parallel import Workers
-
-
-@dataclass(frozen=True)
-class Step:
-    """A step of a scene: what decides its result, what it writes, and how.
-
-    Facts are asked for when the step's turn comes, since they hold hashes of what the steps before wrote.
-    """
-
-    name: str
-    facts: Callable[[], dict[str, Any]]
-    outputs: Sequence[Path]
-    action: Callable[[], None]
 
 
 @dataclass
@@ -60,10 +47,10 @@ class Job:
         from hyped_imaging.process.summary import write_summary
 
         self.check_design()
-        journal = self._check_folder()
+        journal = open_journal(self.layout.out, [path.name for path in self.found.paths], "hyped imaging process")
         chains = {scene: self._steps(scene, journal) for scene in self.found.scenes}
         for chain in chains.values():
-            _check_edits(journal, chain)
+            check_edits(journal, chain)
         for chain in chains.values():
             for step in chain:
                 journal.run(step.name, step.facts(), step.outputs, step.action)
@@ -91,25 +78,6 @@ class Job:
                 mend=f"give one of them `role: nuclei`; channels: {channels}",
             )  # fmt: skip
 
-    def _check_folder(self) -> Journal:
-        """Make the folder and its record; refuse a file, or a folder of other things or of another source."""
-        out, mine = self.layout.out, [path.name for path in self.found.paths]
-        if out.is_file():
-            raise UsageError("is a file", where=out, mend="name a folder")
-        if out.is_dir() and not (out / FILE).is_file() and any(out.iterdir()):
-            raise UsageError(
-                "is not empty and was not made by `hyped imaging process`", where=out, mend="name a new folder"
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        journal = Journal(out)
-        if journal.source not in (None, mine):
-            raise UsageError(
-                f"holds what was made from {', '.join(journal.source)}", where=out, mend="name a new folder"
-            )
-        journal.source = mine
-        journal.save()
-        return journal
-
     def _steps(self, scene: str, journal: Journal) -> list[Step]:
         """The scene's steps in order."""
         lay = self.layout
@@ -125,7 +93,8 @@ class Job:
                  lambda: self._segment(scene)),
             Step(f"track/{scene}", lambda: self._facts("track", scene, _hash(nuclei)), [tracks],
                  lambda: self._track(scene)),
-            Step(f"geff/{scene}", lambda: {"tracks": _hash(tracks)}, [lay.geff(scene)], lambda: self._geff(scene)),
+            Step(f"geff/{scene}", lambda: {"tracks": _hash(tracks)}, [lay.geff(scene)], lambda: self._geff(scene),
+                 guarded=False),
             Step(f"phases/{scene}", lambda: self._facts("phases", scene, _hash(tracks)), [phases],
                  lambda: self._phases(scene)),
         ]  # fmt: skip
@@ -265,23 +234,6 @@ class Job:
         nuclei = pd.concat([read_table(path) for path in tables], ignore_index=True)
         write_table(phase_fractions(nuclei, self.params.phases), fractions)
         write_table(phase_durations(nuclei, self.params.phases), durations)
-
-
-def _check_edits(journal: Journal, chain: Sequence[Step]) -> None:
-    """Refuse, before anything is done, to make again what a hand changed; what follows from it may be made."""
-    redo = False
-    for step in chain:
-        if step.name.startswith("geff/"):  # an edited graph is set aside, not lost
-            continue
-        redo = redo or journal.stale(step.name, step.facts(), step.outputs)
-        for path in journal.edited(step.name) if redo else ():
-            raise UsageError(
-                "was changed by hand, and would now be made again from other inputs or parameters",
-                where=path,
-                mend="keep a copy elsewhere and delete it here, or go back to the former parameters",
-            )
-        if journal.edited(step.name):
-            return
 
 
 def _model_facts(task: str, params: ProcessParams, design: Design) -> list[Any]:

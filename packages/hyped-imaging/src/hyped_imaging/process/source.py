@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyped_core.errors import DesignError, UsageError
 from hyped_core.io.hashing import files_below
+from hyped_core.process.journal import file_stamps
 
 if TYPE_CHECKING:
     from hyped_core.design import Design
@@ -37,7 +38,7 @@ class Found:
     def identity(self) -> list[list[Any]]:
         """Name, size and time of change of every file: what decides whether work done before still holds."""
         files = [file for path in self.paths for file in (files_below(path) if path.is_dir() else [path])]
-        return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
+        return file_stamps(files)
 
 
 def find_scenes(

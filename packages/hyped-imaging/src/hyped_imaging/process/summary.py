@@ -9,26 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyped_core.io.atomic import write_json, write_text
+from hyped_core.process import page as shell
+from hyped_core.process.page import LINES
 from hyped_imaging.process.facts import alerts, scene_facts
 from hyped_imaging.process.pictures import Window, data_uri, draw
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hyped_imaging.process.journal import Journal
+    from hyped_core.process.journal import Journal
     from hyped_imaging.process.run import Job
 
-_LINES = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#56b4e9", "#d55e00")
 _FEW_REPLICATES = 2
 """With so few replicates an interval over them says nothing: those of each are drawn."""
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c2430}
-h1{font-size:1.5rem} h2{font-size:1.15rem;margin-top:2rem;border-bottom:1px solid #d7dce2}
-table{border-collapse:collapse;font-size:.9rem} td,th{padding:.2rem .7rem .2rem 0;text-align:right}
-td:first-child,th:first-child{text-align:left} .alert{background:#fff3cd;padding:.4rem .8rem;margin:.3rem 0}
-figure{display:inline-block;margin:.4rem .6rem .4rem 0;vertical-align:top} figcaption{font-size:.8rem;color:#5a6572}
-img{max-width:100%;border-radius:3px} code{background:#eef1f4;padding:0 .25rem}
-"""
 
 
 def write_summary(job: Job, journal: Journal) -> dict[str, Any]:
@@ -90,18 +83,16 @@ def _open(movie: Path, labels: Path) -> tuple[Any, Any]:
 
 
 def _page(summary: dict[str, Any], fractions: pd.DataFrame, durations: pd.DataFrame, pages: list[str]) -> str:
-    title = html.escape(", ".join(summary["source"]))
     parts = [
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style>",
-        f"<h1>{title}</h1><p>Design <b>{html.escape(summary['design'])}</b>; nuclei by "
-        f"<code>{summary['models']['segment']}</code>, tracks by <code>{summary['models']['track']}</code>. "
-        f"{_reporters(summary['reporters'])} hyped-imaging {summary['version']}. Research use only.</p>",
-        *(f"<p class=alert>{html.escape(text)}</p>" for text in summary["alerts"]),
+        f"<p>Design <b>{html.escape(summary['design'])}</b>; nuclei by <code>{summary['models']['segment']}</code>, "
+        f"tracks by <code>{summary['models']['track']}</code>. {_reporters(summary['reporters'])} "
+        f"hyped-imaging {summary['version']}. Research use only.</p>",
+        *map(shell.alert, summary["alerts"]),
         "<h2>Scenes</h2>", _scene_table(summary["scenes"]),
         "<h2>Share of nuclei in S, G2 or M</h2>", _chart(fractions),
         "<h2>Durations</h2>", _durations(durations), *pages,
     ]  # fmt: skip
-    return "\n".join(parts) + "\n</html>\n"
+    return shell.page(", ".join(summary["source"]), parts)
 
 
 def _reporters(named: dict[str, str | None]) -> str:
@@ -129,14 +120,10 @@ def _scene_table(scenes: dict[str, Any]) -> str:
             facts["unassigned"], seams,
             f"{facts['residual_px']:.2f}" if facts["pairs_measured"][0] else "-",
         ])  # fmt: skip
-    note = "<p><small>Nuclei a frame: lowest / median / highest. Seam error: mean difference in the overlaps as a "
-    return _table(heads, rows) + note + "share of the intensity scale, by the stage and as placed.</small></p>"
-
-
-def _table(heads: list[str], rows: list[list[Any]]) -> str:
-    head = "".join(f"<th>{name}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return shell.table(heads, rows) + shell.note(
+        "Nuclei a frame: lowest / median / highest. Seam error: mean difference in the overlaps as a share of the "
+        "intensity scale, by the stage and as placed."
+    )
 
 
 def _durations(table: pd.DataFrame) -> str:
@@ -151,9 +138,9 @@ def _durations(table: pd.DataFrame) -> str:
         names = html.escape(str(row.condition)), html.escape(str(row.phase))
         rows.append([*names, row.n_complete, row.n_censored, row.n_unknown_begin, interval])
     heads = ["condition", "phase", "seen whole", "end not seen", "begin not seen", "median in hours (95 %)"]
-    return _table(heads, rows) + (
-        "<p><small>Medians take account of phases whose end was not seen (Kaplan and Meier); a dash: too few were seen "
-        "to their end. More in durations.csv.</small></p>"
+    return shell.table(heads, rows) + shell.note(
+        "Medians take account of phases whose end was not seen (Kaplan and Meier); a dash: too few were seen to their "
+        "end. More in durations.csv."
     )
 
 
@@ -184,7 +171,7 @@ def _chart(fractions: pd.DataFrame) -> str:
         parts.append(f'<text x={x(time):.1f} y={height - 12} text-anchor=middle font-size=12>{time:.3g} h</text>')
     conditions = sorted(shown["condition"].astype(str).unique())
     for (condition, replicate), rows in shown.groupby(["condition", "replicate"], sort=True):
-        colour = _LINES[conditions.index(str(condition)) % len(_LINES)]
+        colour = LINES[conditions.index(str(condition)) % len(LINES)]
         rows = rows.sort_values("time_h")
         over_all = str(replicate) == "all"
         few = shown[shown["condition"] == condition]["replicate"].nunique() <= _FEW_REPLICATES + 1  # and "all"
@@ -198,11 +185,11 @@ def _chart(fractions: pd.DataFrame) -> str:
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width_px}" '
                      f'stroke-opacity="{opacity}" />')  # fmt: skip
     for k, name in enumerate(conditions):
-        parts.append(f'<text x={width - 140} y={24 + 18 * k} fill="{_LINES[k % len(_LINES)]}" font-size=13>'
+        parts.append(f'<text x={width - 140} y={24 + 18 * k} fill="{LINES[k % len(LINES)]}" font-size=13>'
                      f"{html.escape(name)}</text>")  # fmt: skip
-    return "".join(parts) + (
-        "</svg><p><small>Thin: replicates; thick: their mean. Bands are 95 % "
-        "intervals: over replicates where there are three or more, else over the lineages of each.</small></p>"
+    return "".join(parts) + "</svg>" + shell.note(
+        "Thin: replicates; thick: their mean. Bands are 95 % intervals: over replicates where there are three or more, "
+        "else over the lineages of each."
     )
 
 
@@ -215,19 +202,13 @@ def _scene_page(scene: str, facts: dict[str, Any], movie: Any, labels: Any, nucl
     for frame in chosen:
         window = Window.centre(movie.shape[2:])
         picture = draw(movie, labels, nuclei, frame, job.design, window)
-        parts.append(_figure(picture, f"frame {frame}, {movie.time_h[frame]:.2f} h: the middle, {_outlined(facts)}"))
+        caption = f"frame {frame}, {movie.time_h[frame]:.2f} h: the middle, {_outlined(facts)}"
+        parts.append(shell.figure(data_uri(picture), caption))
     if chosen and max(movie.shape[2:]) > 1.5 * (window.rows.stop - window.rows.start):
         picture = draw(movie, labels, nuclei, chosen[-1], job.design, Window.whole(movie.shape[2:]))
-        parts.append(_figure(picture, f"frame {chosen[-1]}: the whole frame", 1000))
+        parts.append(shell.figure(data_uri(picture), f"frame {chosen[-1]}: the whole frame", 1000))
     return "\n".join(parts)
 
 
 def _outlined(facts: dict[str, Any]) -> str:
     return "outlines by phase (orange G1, yellow G1S, green S_G2M, pink M)" if facts["phases"] else "nuclei outlined"
-
-
-def _figure(pixels: Any, caption: str, width: int = 340) -> str:
-    return (
-        f'<figure style="max-width:{width}px"><img src="{data_uri(pixels)}" alt="{html.escape(caption)}">'
-        f"<figcaption>{html.escape(caption)}</figcaption></figure>"
-    )
