@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -12,7 +13,7 @@ import scipy.sparse as sp
 
 from hyped_core.cli.main import run
 from hyped_core.design import default_design
-from hyped_core.errors import DesignError, InvalidDataError
+from hyped_core.errors import DesignError, InvalidDataError, ValidationError
 from hyped_seq.ingest.import_cells import Imported, import_cells, write_imported
 from hyped_seq.ingest.params import ImportCellsParams
 from hyped_seq.ingest.perturbations import split_name
@@ -236,3 +237,28 @@ def test_a_dry_run_says_what_it_would_make_and_writes_nothing(small_pool, small_
     (tmp_path / "bad.h5ad").write_bytes(b"nothing")
     assert run(["seq", "import-cells", str(tmp_path / "bad.h5ad"), str(out), "--dry-run"]) == 3
     assert str(tmp_path / "bad.h5ad") in capsys.readouterr().err
+
+
+def test_a_release_of_schema_version_1_goes_back_to_its_modalities(tmp_path):
+    golden = Path(__file__).resolve().parents[2] / "hyped-core" / "tests" / "golden" / "v1" / "cells.h5ad"
+    result = import_cells(golden, default_design(), ImportCellsParams())
+    assert list(result.hto.var_names) == ["T1", "T2", "T/3"] and result.rna.shape == (8, 5)
+    assert list(result.isoform.var["transcript_id"]) == [f"ENST{i}" for i in range(1, 7)]
+    assert "name: tiny" in result.rna.uns["design_yaml"] and "hyped" not in result.rna.uns
+    assert "n_counts" in result.rna.obs and "n_counts" not in result.isoform.obs
+    write_imported(result, tmp_path / "out")
+    files = ["hto.h5ad", "import.json", "isoform.h5ad", "rna.h5ad"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == files
+    singlets = import_cells(golden, default_design(), ImportCellsParams(filter={"hashtag_kind": "singlet"}))
+    assert singlets.rna.n_obs == 6 and singlets.hto is None
+
+
+def test_a_release_that_is_not_valid_is_not_imported(tmp_path):
+    golden = Path(__file__).resolve().parents[2] / "hyped-core" / "tests" / "golden" / "v1" / "cells.h5ad"
+    cells = anndata.read_h5ad(golden)
+    cells.layers["counts"].data[0] = -1
+    del cells.obs["phase"]
+    cells.write_h5ad(tmp_path / "x.h5ad")
+    with pytest.raises(ValidationError) as caught:
+        import_cells(tmp_path / "x.h5ad", default_design(), ImportCellsParams())
+    assert {problem.where for problem in caught.value.problems} == {"layers/counts", "obs/phase"}

@@ -31,7 +31,8 @@ def import_cells(
     For the paper's release (assigned_condition), and for perturb-seq files as GEARS (condition: A+ctrl),
     scPerturb or PerturBench (perturbation) write them. Raw counts are taken from layers["counts"], raw.X or
     X; where there are none, X is checked and taken as log-normalised, and the file says so. A .csv of hashtag
-    counts (or a MEX folder of them) becomes OUT_DIR/hto.h5ad instead. Example parameters:
+    counts (or a MEX folder of them) becomes OUT_DIR/hto.h5ad instead. What `hyped seq release` wrote goes back to
+    the {rna,isoform,hto}.h5ad it was made of, with the design it carries. Example parameters:
 
     \b
       filter: {dataset: norman19}
@@ -55,6 +56,6 @@ def import_cells(
     if as_json:
         click.echo(json.dumps(result.record, sort_keys=True))
     record = result.record
-    kind = "perturbations" if result.rna is not None else "tags"
+    kind = next(key for key in ("perturbations", "tags", "conditions") if key in record)
     groups = f"{len(record[kind])} {kind}"
     click.echo(f"{record['cells']} cells, {groups}; counts: {record['counts']}", err=True)

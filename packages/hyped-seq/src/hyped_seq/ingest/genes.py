@@ -1,10 +1,10 @@
-"""Gene names to Ensembl ids: reading the map, and summing features that share a name."""
+"""Gene names to Ensembl ids: reading the map, and what each name of a matrix is called and stands for."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from hyped_core.errors import CorruptFileError, InvalidDataError
+from hyped_seq.ingest.aliases import AliasTable, read_aliases
 from hyped_seq.readers.matrix import open_text, reading
+from hyped_seq.readers.rows import stack
 
 _ENSEMBL = re.compile(r"^ENS[A-Z]*[GT]\d{6,}(\.\d+)?(_PAR_Y)?$")
 _ATTRIBUTE = re.compile(r'(\w+) "([^"]*)"')
@@ -22,30 +24,68 @@ _ATTRIBUTE = re.compile(r'(\w+) "([^"]*)"')
 class GeneMap:
     """Symbol -> Ensembl gene id (without version), and transcript id -> symbol where the source has it.
 
-    A symbol with several ids keeps the one that sorts first; such symbols are in ``ambiguous``.
+    A symbol with several ids keeps the one that sorts first; such symbols are in ``ambiguous``. ``aliases`` gives
+    the current symbol of a retired name or alias; where it would be several, the name is in ``ambiguous_aliases``
+    and keeps its own. A name that is itself a current symbol (of the map or of the alias table) is in neither.
     """
 
     ids: dict[str, str]
     ambiguous: frozenset[str]
     transcript_gene: dict[str, str]
+    aliases: dict[str, str] = field(default_factory=dict)
+    ambiguous_aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def current(self, name: str) -> str:
+        """The current symbol of ``name``."""
+        return self.aliases.get(name, name)
+
+    def gene_of(self, transcript: str) -> str:
+        """Symbol of a transcript id, with or without its version; "" where the map does not know it."""
+        known = self.transcript_gene.get(transcript) or self.transcript_gene.get(_unversioned(transcript), "")
+        return self.current(known)
 
 
 EMPTY = GeneMap({}, frozenset(), {})
 
 
-def read_gene_map(path: str | Path | None) -> GeneMap:
+def read_gene_map(path: str | Path | None, aliases: str | Path | None = None) -> GeneMap:
     """Read a GTF (``.gtf``, ``.gtf.gz``) or a two-column table of symbols and Ensembl ids, in either order.
+
+    ``aliases`` is a table of retired names and aliases: see `hyped_seq.ingest.aliases.read_aliases`.
 
     Raises
     ------
     MissingFileError, CorruptFileError, InvalidDataError
         No such file, cut short, or a table without a column of Ensembl ids.
     """
-    if path is None:
-        return EMPTY
-    path = Path(path)
-    with reading(path):
-        return _read_gtf(path) if ".gtf" in path.suffixes else _read_table(path)
+    known = EMPTY
+    if path is not None:
+        path = Path(path)
+        with reading(path):
+            known = _read_gtf(path) if ".gtf" in path.suffixes else _read_table(path)
+    return with_aliases(known, read_aliases(aliases))
+
+
+def with_aliases(known: GeneMap, table: AliasTable) -> GeneMap:
+    """``known`` with the names of ``table`` that are not current, and with the ids that only the table has.
+
+    A current symbol that has no id in either takes that of its only old name in ``known``.
+    """
+    current = known.ids.keys() | table.current
+    clear, several = {}, {}
+    for name, targets in table.targets.items():
+        if name not in current:
+            if len(targets) == 1:
+                clear[name] = targets[0]
+            else:
+                several[name] = targets
+    ids = {**{symbol: _unversioned(found) for symbol, found in table.ids.items()}, **known.ids}
+    olds: dict[str, list[str]] = {}
+    for name, targets in table.targets.items():
+        if name in known.ids and len(targets) == 1 and targets[0] not in ids:
+            olds.setdefault(targets[0], []).append(name)
+    ids.update({symbol: known.ids[names[0]] for symbol, names in olds.items() if len(names) == 1})
+    return GeneMap(ids, known.ambiguous, known.transcript_gene, clear, several)
 
 
 def _read_gtf(path: Path) -> GeneMap:
@@ -55,11 +95,14 @@ def _read_gtf(path: Path) -> GeneMap:
         for number, line in enumerate(handle, 1):
             if line.startswith("#") or not line.strip():
                 continue
-            fields = line.rstrip("\n").split("\t")
-            if len(fields) != 9:
+            if line.count("\t") != 8:
                 raise CorruptFileError(
                     f"line {number} is not GTF (9 columns)", where=path, mend="give a GTF file"
                 )
+            # most lines are exons: they are passed over before they are taken apart
+            if "\tgene\t" not in line and "\ttranscript\t" not in line:
+                continue
+            fields = line.rstrip("\n").split("\t")
             if fields[2] not in ("gene", "transcript"):
                 continue
             attributes = dict(_ATTRIBUTE.findall(fields[8]))
@@ -67,7 +110,9 @@ def _read_gtf(path: Path) -> GeneMap:
             if name and gene:
                 pairs.add((name, _unversioned(gene)))
                 if fields[2] == "transcript" and "transcript_id" in attributes:
-                    transcripts[attributes["transcript_id"]] = name
+                    transcript = attributes["transcript_id"]
+                    transcripts[transcript] = name
+                    transcripts.setdefault(_unversioned(transcript), name)
     return _from_pairs(pairs, transcripts)
 
 
@@ -75,7 +120,8 @@ def _read_table(path: Path) -> GeneMap:
     with open_text(path) as handle:
         first = handle.readline()
     separator = "\t" if "\t" in first else ","
-    table = pd.read_csv(path, sep=separator, header=None, dtype=str, na_filter=False)
+    with open_text(path) as handle:
+        table = pd.read_csv(handle, sep=separator, header=None, dtype=str, na_filter=False)
     if table.shape[1] < 2:
         raise InvalidDataError("has one column", where=path, mend="give two columns: symbol and Ensembl id")
     shares = [table[column].str.match(_ENSEMBL).mean() for column in table.columns]
@@ -118,37 +164,45 @@ def merge_features(
     repeated = {str(unique[i]): int(multiplicity[i]) for i in np.flatnonzero(multiplicity > 1)}
     if not repeated:
         return counts, [str(name) for name in unique], {}
-    return remap_columns(counts, codes, len(unique)), [str(name) for name in unique], repeated
+    return stack((counts,), [codes], len(unique)), [str(name) for name in unique], repeated
 
 
-def remap_columns(counts: sp.csr_matrix, target: np.ndarray, width: int) -> sp.csr_matrix:
-    """``counts`` with column ``i`` moved (and added) to column ``target[i]`` of a matrix ``width`` wide."""
-    moved = sp.csr_matrix(
-        (counts.data.copy(), np.asarray(target)[counts.indices], counts.indptr.copy()),
-        shape=(counts.shape[0], width),
-    )
-    moved.sum_duplicates()
-    moved.sort_indices()
-    return moved
+def gene_table(names: list[str], symbols: list[str], gene_map: GeneMap, own_ids: Mapping[str, str]) -> pd.DataFrame:
+    """``var`` of a gene matrix by ``names``: columns ``gene_id`` ("" where unmapped), ``symbol``, ``mapped``.
 
-
-def gene_table(
-    symbols: list[str], gene_map: GeneMap, own_ids: Mapping[str, str] | None = None
-) -> pd.DataFrame:
-    """``var`` of a gene matrix by symbol: columns ``gene_id`` ("" where unmapped), ``symbol``, ``mapped``.
-
-    The map comes first; then an Ensembl id that the matrix itself had (``own_ids``, symbol -> id); then the
-    name where it is one. Placeholder ids (``unknown_00001``) are none.
+    The map comes first; then an Ensembl id that the matrix itself had (``own_ids``, name -> id); then the
+    symbol where it is one. Placeholder ids (``unknown_00001``) are none. Of names that share a symbol (kept
+    apart), each takes its own id, and at most one the map's.
     """
-    own = own_ids or {}
-    ids = [
-        gene_map.ids.get(symbol) or ensembl_id(own.get(symbol, "")) or ensembl_id(symbol)
-        for symbol in symbols
-    ]
+    shared = {symbol for symbol, n in pd.Series(symbols, dtype=object).value_counts().items() if n > 1}
+    ids: list[str] = []
+    taken: set[str] = set()
+    for name, symbol in zip(names, symbols, strict=True):
+        mapped, own = gene_map.ids.get(symbol, ""), ensembl_id(own_ids.get(name, ""))
+        found = (own or mapped if symbol in shared else mapped or own) or ensembl_id(symbol)
+        ids.append("" if symbol in shared and found in taken else found)
+        taken.add(found)
     return pd.DataFrame(
         {"gene_id": ids, "symbol": symbols, "mapped": [bool(identifier) for identifier in ids]},
-        index=pd.Index(symbols, dtype=object),
+        index=pd.Index(names, dtype=object),
     )
+
+
+def unmapped_genes(var: pd.DataFrame, gene_map: GeneMap) -> pd.DataFrame:
+    """Genes of ``var`` without an Ensembl id: columns ``symbol`` (its name in the matrix) and ``reason``."""
+    rows = []
+    taken = set(var.loc[var["mapped"], "symbol"])
+    for name, symbol in zip(var.index[~var["mapped"]], var.loc[~var["mapped"], "symbol"], strict=True):
+        if symbol in gene_map.ambiguous_aliases:
+            reason = f"is an alias of {' and of '.join(gene_map.ambiguous_aliases[symbol])}"
+        elif symbol in taken:
+            reason = f"has the symbol {symbol} with another gene, which has the id"
+        elif not gene_map.ids:
+            reason = "no gene map was given, and the matrix has no Ensembl id for it"
+        else:
+            reason = "not in the gene map"
+        rows.append((name, reason))
+    return pd.DataFrame(rows, columns=["symbol", "reason"], dtype=object)
 
 
 def ensembl_id(text: str) -> str:

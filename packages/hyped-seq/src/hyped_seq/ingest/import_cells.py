@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from hyped_core.container.cells_file import open_cells
 from hyped_core.design import Design, Perturbation
 from hyped_core.errors import InvalidDataError
 from hyped_core.io.atomic import write_json
@@ -18,6 +19,7 @@ from hyped_seq.annotate.normalise import log_normalised
 from hyped_seq.ingest.estimate import Rate, Shape, h5ad_shape, plan
 from hyped_seq.ingest.genes import ensembl_id, merge_features
 from hyped_seq.ingest.import_hashtags import import_hashtags, is_hashtag_table
+from hyped_seq.ingest.import_release import import_release, is_release
 from hyped_seq.ingest.output import output_files
 from hyped_seq.ingest.params import ImportCellsParams
 from hyped_seq.ingest.perturbations import Named, name_perturbations
@@ -27,22 +29,29 @@ from hyped_seq.readers.matrix import as_counts, check_barcodes
 if TYPE_CHECKING:
     from anndata import AnnData
 
-OUTPUTS = ("rna.h5ad", "hto.h5ad", "import.json")
+OUTPUTS = ("rna.h5ad", "isoform.h5ad", "hto.h5ad", "import.json")
 _HIGHEST_LOG = 14.0
 """ln(1 + 1,000,000): no log-normalised value is above it."""
 
 
 @dataclass
 class Imported:
-    """The cells (``rna``, or ``hto`` of a table of hashtag counts) and a record of how the file was read."""
+    """The cells and a record of how the file was read.
+
+    ``rna`` of an h5ad, ``hto`` of a table of hashtag counts, of a release whatever it was made of.
+    """
 
     record: dict[str, Any]
     rna: AnnData | None = None
+    isoform: AnnData | None = None
     hto: AnnData | None = None
 
 
 def import_cells(path: str | Path, design: Design, params: ImportCellsParams) -> Imported:
     """Read an h5ad (or a table of hashtag counts alone) and give it HYPED's columns.
+
+    What `hyped seq release` wrote comes back as it was, with the design it carries, where ``params`` are the
+    defaults; with others it is read as any h5ad is.
 
     ``X`` is ln(1 + CP10k) float32. Raw counts go to ``layers["counts"]``; where the file has none, ``X`` is
     taken as log-normalised after a check, the layer is absent, and ``uns["counts"]`` says so.
@@ -56,6 +65,9 @@ def import_cells(path: str | Path, design: Design, params: ImportCellsParams) ->
     if is_hashtag_table(path):
         hto, record = import_hashtags(path, design, params)
         return Imported(record, hto=hto)
+    if _as_it_was(path, params):
+        modalities, record = import_release(path)
+        return Imported(record, **modalities)
     cells = _filtered(read_h5ad(path), params, path)
     check_barcodes(list(map(str, cells.obs_names)), path)
     source = _column(
@@ -106,6 +118,11 @@ def import_cells(path: str | Path, design: Design, params: ImportCellsParams) ->
     return Imported(record, rna=rna)
 
 
+def _as_it_was(path: str | Path, params: ImportCellsParams) -> bool:
+    """A release, and nothing asked for but to have it back."""
+    return params == ImportCellsParams() and is_release(path)
+
+
 def estimate_import(path: str | Path, design: Design, params: ImportCellsParams) -> dict[str, Any]:
     """What importing takes: see `hyped_seq.ingest.estimate.plan`. A table of hashtags is small and is read.
 
@@ -119,13 +136,18 @@ def estimate_import(path: str | Path, design: Design, params: ImportCellsParams)
         hto, _ = import_hashtags(path, design, params)
         shape = Shape(hto.n_obs, hto.n_vars, int(hto.X.nnz), 8 * int(hto.X.nnz))
         return plan({"hto": shape}, ["hto.h5ad", "import.json"], rate)
-    return plan({"rna": h5ad_shape(path)}, ["rna.h5ad", "import.json"], rate)
+    shape = h5ad_shape(path)
+    if _as_it_was(path, params):
+        with open_cells(path) as cells:
+            names = [name for name in ("rna", "isoform", "hto") if name not in cells.absent]
+        return plan({names[0]: shape}, [*(f"{name}.h5ad" for name in names), "import.json"], rate)
+    return plan({"rna": shape}, ["rna.h5ad", "import.json"], rate)
 
 
 def write_imported(result: Imported, folder: str | Path) -> None:
-    """Write ``rna.h5ad`` or ``hto.h5ad``, and ``import.json``, both or none."""
+    """Write the modalities that are there and ``import.json``, all or none."""
     with output_files(folder, OUTPUTS) as out:
-        for name, data in (("rna", result.rna), ("hto", result.hto)):
+        for name, data in (("rna", result.rna), ("isoform", result.isoform), ("hto", result.hto)):
             if data is not None:
                 write_h5ad(data, out / f"{name}.h5ad")
         write_json(out / "import.json", result.record)

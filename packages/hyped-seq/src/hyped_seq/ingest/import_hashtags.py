@@ -10,8 +10,9 @@ import pandas as pd
 
 from hyped_core.design import Design
 from hyped_seq.hashtags.counts import read_hashtag_counts
+from hyped_seq.hashtags.names import name_tags
 from hyped_seq.ingest.params import ImportCellsParams, IngestParams
-from hyped_seq.ingest.pool import match_tags
+from hyped_seq.ingest.pool_hashtags import match_tags
 from hyped_seq.readers.mex import is_mex
 
 NOT_CALLED = ("hashtag_call", "hashtag_kind", "assigned_condition", "condition", "assigned_phase", "phase")
@@ -19,9 +20,9 @@ NOT_CALLED = ("hashtag_call", "hashtag_kind", "assigned_condition", "condition",
 
 
 def is_hashtag_table(path: str | Path) -> bool:
-    """True for CSV, TSV and MEX folders; an h5ad holds gene counts."""
+    """True for CSV, TSV, MEX folders and CITE-seq-Count's output; an h5ad holds gene counts."""
     path = Path(path)
-    return bool({".csv", ".tsv", ".txt"} & set(path.suffixes)) or (path.is_dir() and is_mex(path))
+    return bool({".csv", ".tsv", ".txt"} & set(path.suffixes)) or is_mex(path) or is_mex(path / "umi_count")
 
 
 def import_hashtags(
@@ -47,6 +48,8 @@ def import_hashtags(
     matrix = read_hashtag_counts(path, tags)
     if tags:
         matrix = match_tags(matrix, tags, pool, design, IngestParams())
+    else:
+        matrix, _ = name_tags(matrix, ())
     names = list(matrix.features["name"])
     obs = pd.DataFrame(
         {"pool": pd.Categorical([pool] * len(matrix.barcodes)), "barcode": matrix.barcodes},

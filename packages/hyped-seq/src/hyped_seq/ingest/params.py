@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from hyped_core.params import Params
+from hyped_seq.hashtags.params import ReadParams
 
 
 class IngestParams(Params):
@@ -23,17 +24,21 @@ class IngestParams(Params):
     unlisted_tags: Literal["error", "drop", "keep"] = "error"
     """What a tag in the matrix gets that the design does not name for its pool."""
     absent_tags: Literal["error", "zero"] = "error"
-    """What a tag in the design gets that the matrix does not have."""
+    """What a tag in the design gets that the matrix does not have, or has no count of."""
     min_cell_overlap: float = Field(0.5, ge=0, le=1)
-    """Least share of the pool's cells that the hashtag table has to know, else it is of another run."""
-    tag_distance: int = Field(2, ge=0, le=4)
-    """Largest edit distance between a read and a hashtag's barcode."""
-    barcode_distance: int = Field(2, ge=0, le=3)
-    """Largest edit distance between a read and a cell barcode of the whitelist."""
-    umi_length: int = Field(12, ge=6, le=16)
-    """Length of the UMI (12 in 10x 3' v3 and v4)."""
-    umi_distance: int = Field(1, ge=0, le=2)
-    """UMIs of one cell and tag at most this far (Hamming) from a more frequent one are counted with it."""
+    """Least share of the pool's cells that hashtags, transcripts, whitelist and figures have to know, else they are of
+    another run."""
+    empty_droplets: Literal["auto", "keep", "error"] = "auto"
+    """What a matrix gets that was never filtered, so that most barcodes have the molecules of empty droplets: ``auto``
+    leaves them out and counts them (and refuses the matrix where no clear step parts them from cells), ``keep`` takes
+    every barcode for a cell, ``error`` refuses it."""
+    duplicate_symbols: Literal["sum", "keep"] = "sum"
+    """What features that share a symbol (after renaming) become: one gene, their counts summed; or genes of their own
+    under unique names (``TBCE``, ``TBCE-1``)."""
+    genome: str | None = None
+    """Which matrix of a 10x h5 of Cell Ranger 2 to take, where it holds those of several genomes."""
+    reads: ReadParams = ReadParams()
+    """How the reads of a hashing library are taken apart."""
 
 
 class ImportCellsParams(Params):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,15 @@ import scipy.sparse as sp
 
 from hyped_core.design import Design
 from hyped_core.errors import InvalidDataError, UsageError
-from hyped_core.io.atomic import write_json, write_text
-from hyped_seq.ingest.genes import GeneMap, gene_table, merge_features, remap_columns
+from hyped_core.io.atomic import write_json
+from hyped_seq.ingest.features import FeaturePlan, plan_features
+from hyped_seq.ingest.genes import EMPTY, GeneMap, gene_table, unmapped_genes
 from hyped_seq.ingest.output import output_files
 from hyped_seq.ingest.params import IngestParams
 from hyped_seq.ingest.pool import PoolCounts, parse_pool_argument, read_pool
 from hyped_seq.readers.h5ad import write_h5ad
 from hyped_seq.readers.matrix import CountMatrix
+from hyped_seq.readers.rows import stack
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,10 +33,17 @@ OUTPUTS = ("rna.h5ad", "isoform.h5ad", "hto.h5ad", "unmapped_genes.csv", "ingest
 
 @dataclass
 class Ingested:
-    """AnnData by modality (``rna``, ``isoform``, ``hto``; absent ones left out) and the record."""
+    """What `ingest_pools` gives.
+
+    Attributes
+    ----------
+    modalities : AnnData by name (``rna``, ``isoform``, ``hto``; absent ones left out), all over the same cells.
+    unmapped : genes without an Ensembl id; columns ``symbol`` and ``reason``.
+    record : what was read, filled, dropped, renamed and summed; can be written as JSON.
+    """
 
     modalities: dict[str, AnnData]
-    unmapped: list[str] = field(default_factory=list)
+    unmapped: pd.DataFrame
     record: dict[str, Any] = field(default_factory=dict)
 
 
@@ -44,54 +53,74 @@ def ingest_pools(
     params: IngestParams,
     gene_map: GeneMap,
     *,
+    hashtags: Mapping[str, Path] | None = None,
     context: RunContext,
 ) -> Ingested:
     """Read ``pools`` (``PATH`` or ``NAME=PATH``) and join them.
 
-    ``X`` and ``layers["counts"]`` hold raw counts (CSR int32); ``obs`` has ``pool``, ``barcode``,
-    ``n_counts``,
-    ``n_genes`` and the workflow's figures; ``obs_names`` are ``<pool>_<barcode>``. Features that share a name
-    are summed. A feature that one pool lacks is zero there.
+    ``X`` and ``layers["counts"]`` hold raw counts (CSR int32) and are one object: copy before you change either.
+    ``obs`` has ``pool``, ``barcode``, ``n_counts``, ``n_genes`` and the workflow's figures; ``obs_names`` are
+    ``<pool>_<barcode>``. Genes are renamed by the map's aliases; features that then share a name are summed, or kept
+    apart as ``params.duplicate_symbols`` says; ``var["source_name"]`` has what the files call them. A feature that
+    one pool lacks is zero there. Transcripts are left out where a pool has none (10x matrices hold genes alone); the
+    record names such pools under ``isoform_left_out``.
+
+    Parameters
+    ----------
+    hashtags : hashing library by pool: count table, MEX folder or reads. A pool that is not in it takes the library
+        inside its own folder.
+
+    Raises
+    ------
+    UsageError
+        A pool is given twice, or ``hashtags`` names one that is not given.
+    HypedError
+        What `hyped_seq.ingest.pool.read_pool` raises.
     """
     named = [parse_pool_argument(pool) for pool in pools]
-    repeated = {name for name, _ in named if [n for n, _ in named].count(name) > 1}
+    names = [name for name, _ in named]
+    repeated = {name for name in names if names.count(name) > 1}
     if repeated:
         raise UsageError(f"pool {sorted(repeated)[0]!r} is given twice", mend="name them: NAME=PATH")
+    libraries = dict(hashtags or {})
+    for name in libraries:
+        if name not in names:
+            raise UsageError(
+                f"hashtags are given for pool {name!r}, the pools are {', '.join(names)}",
+                mend="give POOL=PATH with the name of a pool",
+            )
     read = [
-        read_pool(name, path, design, params)
+        read_pool(name, path, design, params, hashtags=libraries.get(name))
         for name, path in context.progress.track(named, "reading pools", total=len(named))
     ]
-    merged: dict[str, int] = {}
-    modalities: dict[str, AnnData] = {}
-    obs = pd.concat([_obs(pool) for pool in read])
-    if any(pool.genes is not None for pool in read):
-        _need_all(read, "genes")
-        counts, symbols = _join([pool.genes for pool in read], merged)
-        _add_totals(obs, counts)
-        modalities["rna"] = _anndata(counts, obs, gene_table(symbols, gene_map, _own_ids(read)))
-    if any(pool.transcripts is not None for pool in read):
-        _need_all(read, "transcripts")
-        counts, names = _join([pool.transcripts for pool in read], {})
-        modalities["isoform"] = _anndata(counts, obs, _transcript_table(names, read, gene_map))
-    if any(pool.hashtags is not None for pool in read):
-        _need_all(read, "hashtags")
-        counts, names = _join([pool.hashtags for pool in read], {})
-        modalities["hto"] = _anndata(counts, obs[["pool", "barcode"]], _tag_table(names, design))
-    unmapped = []
-    if "rna" in modalities:
-        var = modalities["rna"].var
-        unmapped = list(var.index[~var["mapped"]])
-    record = {
+    record: dict[str, Any] = {
         "cells": {pool.name: len(pool.barcodes) for pool in read},
-        "features": {name: int(data.n_vars) for name, data in modalities.items()},
-        "hashtags_from": params.hashtags,
-        "summed_features": dict(sorted(merged.items())),
-        "ambiguous_symbols": sorted(gene_map.ambiguous & set(modalities["rna"].var_names))
-        if "rna" in modalities
-        else [],
-        "unmapped_genes": len(unmapped),
         "pools": {pool.name: pool.report for pool in read},
     }
+    modalities: dict[str, AnnData] = {}
+    unmapped = pd.DataFrame({"symbol": [], "reason": []}, dtype=object)
+    obs = pd.concat([_obs(pool) for pool in read])
+    if any(pool.genes is not None for pool in read):
+        counts, plan = _join(read, "genes", gene_map, params)
+        _add_totals(obs, counts)
+        var = gene_table(plan.names, plan.symbols, gene_map, plan.own_ids).assign(source_name=plan.sources)
+        modalities["rna"] = _anndata(counts, obs, var)
+        unmapped = unmapped_genes(var, gene_map)
+        record.update(_names_record(plan, var, gene_map, params))
+    without = [pool.name for pool in read if pool.transcripts is None]
+    if 0 < len(without) < len(read):
+        record["isoform_left_out"] = without
+        for pool in read:
+            pool.transcripts = None
+    elif not without:
+        counts, plan = _join(read, "transcripts", EMPTY, params)
+        modalities["isoform"] = _anndata(counts, obs, _transcript_table(plan.names, read, gene_map))
+    if any(pool.hashtags is not None for pool in read):
+        _fill_unhashed(read, design)
+        counts, plan = _join(read, "hashtags", EMPTY, params)
+        modalities["hto"] = _anndata(counts, obs[["pool", "barcode"]], _tag_table(plan.names, design))
+    record["features"] = {name: int(data.n_vars) for name, data in modalities.items()}
+    record["stored_counts"] = {name: int(data.X.nnz) for name, data in modalities.items()}
     return Ingested(modalities, unmapped, record)
 
 
@@ -100,8 +129,18 @@ def write_ingested(ingested: Ingested, folder: str | Path) -> None:
     with output_files(folder, OUTPUTS) as out:
         for name, data in ingested.modalities.items():
             write_h5ad(data, out / f"{name}.h5ad")
-        write_text(out / "unmapped_genes.csv", "\n".join(["symbol", *ingested.unmapped]) + "\n")
+        ingested.unmapped.to_csv(out / "unmapped_genes.csv", index=False, lineterminator="\n")
         write_json(out / "ingest.json", ingested.record)
+
+
+def _fill_unhashed(read: list[PoolCounts], design: Design) -> None:
+    """Give pools that have no hashtags by the design counts of no tag, so that all pools have a table."""
+    known = {item.name for item in design.pools}
+    for pool in read:
+        if pool.hashtags is None and pool.name in known and not design.pool_hashtags(pool.name):
+            nothing = sp.csr_matrix((len(pool.barcodes), 0), dtype=np.int32)
+            features = pd.DataFrame({"id": [], "name": []}, dtype=object)
+            pool.hashtags = CountMatrix(nothing, pool.barcodes, features)
 
 
 def _need_all(read: list[PoolCounts], what: str) -> None:
@@ -131,22 +170,29 @@ def _add_totals(obs: pd.DataFrame, counts: sp.csr_matrix) -> None:
     obs.insert(3, "n_genes", np.diff(counts.indptr).astype(np.int64))
 
 
-def _join(matrices: list[CountMatrix | None], merged: dict[str, int]) -> tuple[sp.csr_matrix, list[str]]:
-    """Stack pools over the union of their feature names, in order of first occurrence."""
-    columns: dict[str, int] = {}
-    parts = []
-    for matrix in matrices:
-        if matrix is None:
-            continue
-        counts, names, repeated = merge_features(matrix.counts, list(matrix.features["name"]))
-        merged.update(repeated)
-        for name in names:
-            columns.setdefault(name, len(columns))
-        parts.append((counts, [columns[name] for name in names]))
-    stacked = [
-        remap_columns(counts, np.asarray(target, dtype=np.int64), len(columns)) for counts, target in parts
-    ]
-    return sp.csr_matrix(sp.vstack(stacked, format="csr"), dtype=np.int32), list(columns)
+def _join(
+    read: list[PoolCounts], what: str, gene_map: GeneMap, params: IngestParams
+) -> tuple[sp.csr_matrix, FeaturePlan]:
+    """One kind of counts of all pools, stacked over the union of their features; the pools give theirs up."""
+    _need_all(read, what)
+    plan = plan_features([getattr(pool, what).features for pool in read], gene_map, params.duplicate_symbols)
+    parts = [getattr(pool, what).counts for pool in read]
+    for pool in read:
+        setattr(pool, what, None)
+    return stack(parts, plan.targets, len(plan.names)), plan
+
+
+def _names_record(plan: FeaturePlan, var: pd.DataFrame, gene_map: GeneMap, params: IngestParams) -> dict[str, Any]:
+    """What became of the genes' names."""
+    repeated = dict(sorted(plan.repeated.items()))
+    return {
+        "summed_features": repeated if params.duplicate_symbols == "sum" else {},
+        "kept_apart": repeated if params.duplicate_symbols == "keep" else {},
+        "renamed": dict(sorted(plan.renamed.items())),
+        "ambiguous_aliases": dict(sorted(plan.ambiguous.items())),
+        "ambiguous_symbols": sorted(gene_map.ambiguous & set(plan.symbols)),
+        "unmapped_genes": int((~var["mapped"]).sum()),
+    }
 
 
 def _anndata(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame) -> AnnData:
@@ -154,17 +200,7 @@ def _anndata(counts: sp.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame) -> Ann
 
     table = obs.copy()
     table["pool"] = pd.Categorical(table["pool"], categories=list(dict.fromkeys(table["pool"])))
-    return AnnData(X=counts, obs=table, var=var, layers={"counts": counts.copy()})
-
-
-def _own_ids(read: list[PoolCounts]) -> dict[str, str]:
-    """Symbol -> feature id as the matrices have it, the first pool's first."""
-    ids: dict[str, str] = {}
-    for pool in read:
-        if pool.genes is not None:
-            for identifier, name in zip(pool.genes.features["id"], pool.genes.features["name"], strict=True):
-                ids.setdefault(name, identifier)
-    return ids
+    return AnnData(X=counts, obs=table, var=var, layers={"counts": counts})
 
 
 def _transcript_table(names: list[str], read: list[PoolCounts], gene_map: GeneMap) -> pd.DataFrame:
@@ -172,8 +208,7 @@ def _transcript_table(names: list[str], read: list[PoolCounts], gene_map: GeneMa
     genes: dict[str, str] = {}
     for pool in reversed(read):
         genes.update(pool.transcript_gene)
-    genes.update(gene_map.transcript_gene)
-    symbols = [genes.get(name, "") for name in names]
+    symbols = [gene_map.gene_of(name) or gene_map.current(genes.get(name, "")) for name in names]
     return pd.DataFrame(
         {
             "transcript_id": names,

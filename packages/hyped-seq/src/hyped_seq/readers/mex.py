@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-import scipy.io
-import scipy.sparse as sp
 
 from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileError
-from hyped_seq.readers.matrix import CountMatrix, checked, find_file, read_lines, reading
+from hyped_seq.readers.matrix import CountMatrix, check_shape, find_file, read_lines
+from hyped_seq.readers.matrix_market import read_header, read_matrix_market
+
+_FEATURES = ("features.tsv", "genes.tsv")
 
 
 def is_mex(folder: Path) -> bool:
@@ -30,24 +31,36 @@ def read_mex(folder: str | Path) -> CountMatrix:
         raise MissingFileError("no such folder", where=folder, mend="check the path")
     matrix_path = find_file(folder, "matrix.mtx")
     barcodes = [line for line in read_lines(find_file(folder, "barcodes.tsv")) if line]
-    features = read_features(find_file(folder, "features.tsv", "genes.tsv"))
-    return checked(read_matrix_market(matrix_path).T, barcodes, features, matrix_path)
+    features = read_features(find_file(folder, *_FEATURES))
+    counts = read_matrix_market(matrix_path)
+    check_shape(counts.shape, barcodes, features, matrix_path)
+    return CountMatrix(counts, barcodes, features)
 
 
-def read_matrix_market(path: Path) -> sp.coo_matrix:
-    """The sparse matrix of a Matrix Market file, as stored."""
-    try:
-        with reading(path):
-            matrix = scipy.io.mmread(str(path))
-    except (ValueError, OverflowError, OSError) as error:
+def read_mex_features(folder: str | Path) -> pd.DataFrame:
+    """The features of a MEX folder as `read_features` has them; of the matrix only the header is read.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError, InvalidDataError
+        A file is absent, or the table has more or fewer lines than the matrix has features.
+    """
+    folder = Path(folder)
+    path = find_file(folder, *_FEATURES)
+    features = read_features(path)
+    stated = read_header(find_file(folder, "matrix.mtx")).features
+    if len(features) != stated:
         raise CorruptFileError(
-            f"is not a complete Matrix Market file: {error}", where=path, mend="copy the file again"
-        ) from error
-    return sp.coo_matrix(matrix)
+            f"names {len(features)} features, the matrix has {stated}", where=path, mend="copy the file again"
+        )
+    return features
 
 
 def read_features(path: Path) -> pd.DataFrame:
-    """Columns ``id``, ``name`` (and ``kind``) of a 10x feature table of one to three columns."""
+    """Columns ``id``, ``name`` (and ``kind``) of a 10x feature table of one to three columns.
+
+    A feature without a name goes by its id.
+    """
     rows = [line.split("\t") for line in read_lines(path) if line]
     widths = {len(row) for row in rows}
     if len(widths) > 1:
@@ -63,4 +76,5 @@ def read_features(path: Path) -> pd.DataFrame:
     table.columns = ["id", "name", "kind"][: table.shape[1]]
     if "name" not in table:
         table["name"] = table["id"]
+    table["name"] = table["name"].where(table["name"] != "", table["id"])
     return table

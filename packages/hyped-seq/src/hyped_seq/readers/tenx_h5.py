@@ -32,10 +32,10 @@ def read_tenx_h5(path: str | Path, genome: str | None = None) -> CountMatrix:
             barcodes = [text.decode() for text in group["barcodes"][()]]
             table = group["features"] if "features" in group else group
             ids, names = ("id", "name") if "features" in group else ("genes", "gene_names")
-            features = pd.DataFrame(
-                {"id": [x.decode() for x in table[ids][()]], "name": [x.decode() for x in table[names][()]]}
-            )
+            columns = {"id": ids, "name": names, **({"kind": "feature_type"} if "feature_type" in table else {})}
+            features = pd.DataFrame({name: [x.decode() for x in table[at][()]] for name, at in columns.items()})
         counts = sp.csr_matrix((data, indices, indptr), shape=(n_cells, n_features))
+        counts.check_format(full_check=True)
     except (OSError, KeyError, ValueError) as error:
         raise CorruptFileError(
             f"is not a complete 10x h5 file: {error}", where=path, mend="copy the file again"

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from hyped_core.errors import InvalidDataError, MissingFileError
 from hyped_seq.readers.matrix import CountMatrix, check_barcodes, read_lines, reading
 from hyped_seq.readers.mex import read_mex
+from hyped_seq.readers.rows import take_columns
 
 GENES = "gene_raw_feature_bc_matrix"
 TRANSCRIPTS = "transcript_raw_feature_bc_matrix"
@@ -92,7 +94,7 @@ def read_wf_matrix(wf: WfFolder, which: str = GENES) -> CountMatrix:
     barcodes = [strip_suffix(barcode) for barcode in matrix.barcodes]
     check_barcodes(barcodes, folder)
     keep = (matrix.features["name"] != UNASSIGNED).to_numpy()
-    return CountMatrix(matrix.counts[:, keep], barcodes, matrix.features[keep].reset_index(drop=True))
+    return CountMatrix(take_columns(matrix.counts, keep), barcodes, matrix.features[keep].reset_index(drop=True))
 
 
 def read_whitelist(path: Path) -> list[str]:
@@ -103,58 +105,35 @@ def read_whitelist(path: Path) -> list[str]:
 
 
 def read_mito(path: Path) -> pd.Series:
-    """Percent mitochondrial counts by barcode, from ``gene_expression_mito_per_cell.tsv``."""
+    """Percent mitochondrial counts by barcode, from ``gene_expression_mito_per_cell.tsv``; NaN where it says none.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError, InvalidDataError
+        No such file, columns that are not there, repeated barcodes, or a value that is no number (its line is named).
+    """
     with reading(path):
-        table = pd.read_csv(path, sep="\t", dtype={"CB": str})
-    _need_columns(table, ("CB", "mito_pct"), path)
+        table = pd.read_csv(path, sep="\t", dtype=str, skip_blank_lines=False).dropna(how="all")
+    need_columns(list(table.columns), ("CB", "mito_pct"), path)
+    barcodes = [strip_suffix(str(barcode)) for barcode in table["CB"]]
+    check_barcodes(barcodes, path)
     values = pd.to_numeric(table["mito_pct"], errors="coerce")
-    return pd.Series(values.to_numpy(dtype="float32"), index=[strip_suffix(b) for b in table["CB"]])
+    text = np.flatnonzero(values.isna() & table["mito_pct"].notna())
+    if len(text):
+        raise InvalidDataError(
+            f"line {table.index[text[0]] + 2} has a mito_pct that is no number: {table['mito_pct'].iloc[text[0]]!r}",
+            where=path,
+            mend="give percent with a decimal point, nothing where there is none",
+        )
+    return pd.Series(values.to_numpy(dtype="float32"), index=barcodes)
 
 
-@dataclass(frozen=True, slots=True)
-class ReadFigures:
-    """What the read summary says: reads by barcode, reads with a gene by barcode, gene of each transcript."""
-
-    n_reads: pd.Series
-    n_reads_assigned: pd.Series
-    transcript_gene: dict[str, str]
-
-
-def read_summary(path: Path, chunk: int = 1_000_000) -> ReadFigures:
-    """Stream ``read_summary.tsv`` (one row a read) into counts; memory does not grow with the reads."""
-    reads: list[pd.Series] = []
-    assigned: list[pd.Series] = []
-    pairs: list[pd.Series] = []
-    columns = ["corrected_barcode", "gene", "transcript"]
-    with reading(path):
-        header = pd.read_csv(path, sep="\t", nrows=0)
-        _need_columns(header, columns, path)
-        for part in pd.read_csv(path, sep="\t", usecols=columns, dtype=str, na_filter=False, chunksize=chunk):
-            part = part[part["corrected_barcode"] != UNASSIGNED]
-            has_gene = part[part["gene"] != UNASSIGNED]
-            reads.append(part["corrected_barcode"].value_counts())
-            assigned.append(has_gene["corrected_barcode"].value_counts())
-            both = has_gene[has_gene["transcript"] != UNASSIGNED]
-            pairs.append(both.groupby(["transcript", "gene"], sort=True).size())
-    transcript_gene: dict[str, str] = {}
-    if pairs:
-        counts = pd.concat(pairs).groupby(level=[0, 1]).sum().reset_index(name="reads")
-        counts = counts.sort_values(["transcript", "reads", "gene"], ascending=[True, False, True])
-        best = counts.drop_duplicates("transcript")
-        transcript_gene = dict(zip(best["transcript"], best["gene"], strict=True))
-    return ReadFigures(_total(reads), _total(assigned), transcript_gene)
-
-
-def _total(parts: list[pd.Series]) -> pd.Series:
-    """Sum of counts by barcode over chunks."""
-    return pd.concat(parts).groupby(level=0).sum() if parts else pd.Series(dtype="int64")
-
-
-def _need_columns(table: pd.DataFrame, names: tuple[str, ...] | list[str], path: Path) -> None:
-    absent = [name for name in names if name not in table.columns]
+def need_columns(there: Sequence[str], names: Sequence[str], path: Path) -> None:
+    """Raise `InvalidDataError` where one of ``names`` is not among the columns ``there``."""
+    absent = [name for name in names if name not in there]
     if absent:
         raise InvalidDataError(
-            f"has no column {', '.join(absent)}; columns there: {', '.join(map(str, table.columns))}",
+            f"has no column {', '.join(absent)}; columns there: {', '.join(map(str, there))}",
             where=path,
             mend="give the file as wf-single-cell v3.1.0 writes it",
         )
