@@ -1,65 +1,92 @@
-"""Hashtag counts from tables and from reads."""
+"""Hashtag counts from tables, tag names, and the hashtags of a pool."""
 
 from __future__ import annotations
 
 import gzip
-from collections import Counter
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.sparse as sp
+from anndata import AnnData
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.hashtag_oracle import barcodes, hashtags, molecule, random_bases, write_fastq
 
-from hyped_core.design import default_design
-from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileError
+from hyped_core.errors import CorruptFileError, DesignError, InvalidDataError, MissingFileError
+from hyped_seq.hashtags.alignment import edit_distance, reverse_complement
 from hyped_seq.hashtags.counts import read_hashtag_counts
-from hyped_seq.hashtags.match import (
-    ADAPTER,
-    BarcodeIndex,
-    TagFinder,
-    collapse_umis,
-    find_adapter,
-    reverse_complement,
-)
-from hyped_seq.hashtags.reads import count_hashtag_reads
-from hyped_seq.readers.wf_single_cell import read_whitelist
+from hyped_seq.hashtags.names import name_tags, split_name
+from hyped_seq.ingest.import_hashtags import is_hashtag_table
+from hyped_seq.ingest.params import IngestParams
+from hyped_seq.ingest.pool_hashtags import match_tags, read_pool_hashtags
+from hyped_seq.readers.matrix import CountMatrix
 
-TAGS = {"A": "GTCAACTCTTTAGCG", "B": "TGATGGCCTATTGGG"}
 CELLS = ["AAACCCAAGAAACACT", "GGGTTTCCATTTGGCA", "TTTGGGACATCGCATC"]
-bases = st.text(alphabet="ACGT", min_size=1, max_size=40)
 
 
-@given(bases)
+@given(st.text(alphabet="ACGT", max_size=40))
 def test_reverse_complement_twice_is_the_sequence(sequence):
     assert reverse_complement(reverse_complement(sequence)) == sequence
 
 
-@pytest.mark.parametrize("separator", [",", "\t"])
+@given(st.text("ACGT", max_size=12), st.text("ACGT", max_size=12))
+def test_edit_distance_is_a_metric_step(one, other):
+    assert edit_distance(one, other) == edit_distance(other, one) == edit_distance(one[::-1], other[::-1])
+    assert abs(len(one) - len(other)) <= edit_distance(one, other) <= max(len(one), len(other))
+    assert edit_distance(one + "A", one) == 1
+
+
+@pytest.mark.parametrize(("suffix", "separator"), [("csv", ","), ("tsv", "\t"), ("csv", ";"), ("csv", "\t")])
 @pytest.mark.parametrize("tags_in_rows", [True, False])
-def test_tables_either_way_round(separator, tags_in_rows, tmp_path):
+@pytest.mark.parametrize("corner", [True, False])
+def test_tables_either_way_round(suffix, separator, tags_in_rows, corner, tmp_path):
     rows = [["", *CELLS[:2]], ["A", "5", "0"], ["B", "1", "9"]]
     if not tags_in_rows:
         rows = [list(column) for column in zip(*rows)]
-    path = tmp_path / ("t.csv" if separator == "," else "t.tsv")
-    path.write_text("\n".join(separator.join(row) for row in rows) + "\n")
+    if not corner:
+        rows[0] = rows[0][1:]
+    path = tmp_path / f"t.{suffix}"
+    path.write_text("\n".join(separator.join(row) for row in rows) + "\n", encoding="utf-8-sig")
     read = read_hashtag_counts(path, ["A", "B"])
     assert read.barcodes == CELLS[:2] and list(read.features["name"]) == ["A", "B"]
     assert read.counts.toarray().tolist() == [[5, 1], [0, 9]]
 
 
-def test_rows_that_are_no_tags_are_left_out(tmp_path):
-    (tmp_path / "t.csv").write_text(f",{CELLS[0]},{CELLS[1]}\nA,5,0\nunmapped,70,80\nB,1,9\n")
-    assert list(read_hashtag_counts(tmp_path / "t.csv", ["A"]).features["name"]) == ["A", "B"]
+def test_the_side_with_names_and_sequences_is_the_tags(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(f",{CELLS[0]}\nA-GTCAACTCTTTAGCG,5\nB-TGATGGCCTATTGGG,1\nunmapped,3\n")
+    read = read_hashtag_counts(path, ["A", "B"])
+    assert read.barcodes == CELLS[:1] and read.counts.toarray().tolist() == [[5, 1, 3]]
+
+
+labels = st.lists(st.text("abcXYZ019_", min_size=1, max_size=8), min_size=1, max_size=6, unique=True)
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data(), tags=labels, cells=st.integers(1, 6), packed=st.booleans(), turned=st.booleans())
+def test_what_is_written_is_read(tmp_path_factory, data, tags, cells, packed, turned):
+    values = data.draw(st.lists(st.integers(0, 2**31 - 1), min_size=len(tags) * cells, max_size=len(tags) * cells))
+    table = pd.DataFrame(np.reshape(values, (cells, len(tags))), index=[f"cell{i}" for i in range(cells)], columns=tags)
+    path = tmp_path_factory.mktemp("table") / ("t.csv.gz" if packed else "t.csv")
+    (table.T if turned else table).to_csv(path)
+    read = read_hashtag_counts(path, tags)
+    assert read.barcodes == list(table.index) and list(read.features["name"]) == tags
+    assert (read.counts.toarray() == table.to_numpy()).all()
 
 
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        (",c1,c2\nA,5,x\nB,1,2\n", CorruptFileError, "'x'"),
-        (",c1,c2\nA,5,-3\nB,1,2\n", InvalidDataError, "negative"),
-        (",c1,c2\nA,5,0.5\nB,1,2\n", InvalidDataError, "whole"),
+        (",c1,c2\nA,5,x\nB,1,2\n", CorruptFileError, "tag 'A' in cell 'c2' is 'x'"),
+        (",c1,c2\nA,5,\nB,1,2\n", CorruptFileError, "tag 'A' in cell 'c2' is ''"),
+        (",c1,c2\nA,5,3\nB,-1,2\n", InvalidDataError, "tag 'B' in cell 'c1' is '-1'.*negative"),
+        (",c1,c2\nA,5,0.5\nB,1,2\n", InvalidDataError, "tag 'A' in cell 'c2' is '0.5'.*whole"),
+        (",c1,c2\nA,5,nan\nB,1,2\n", InvalidDataError, "'nan'"),
+        (",c1,c2\nA,5,1e12\nB,1,2\n", InvalidDataError, "'1e12'"),
         (",c1,c1\nA,5,1\nB,1,2\n", InvalidDataError, "'c1'"),
-        (",c1,c2\nA,5,1\nA,1,2\n", InvalidDataError, "'A'"),
+        (",c1,c2\nA,5,1\nA,1,2\n", InvalidDataError, "tag 'A' occurs more than once"),
+        (",c1,c2\nA,5,1,7,8\nB,1,2\n", CorruptFileError, "line 2"),
         ("", CorruptFileError, "t.csv"),
         ("only\n", CorruptFileError, "table"),
     ],
@@ -70,135 +97,151 @@ def test_tables_that_are_none(text, error, message, tmp_path):
         read_hashtag_counts(tmp_path / "t.csv", ["A", "B"])
 
 
-def read_of(cell: str, umi: str, tag: str) -> str:
-    return (
-        "GA"
-        + ADAPTER
-        + cell
-        + umi
-        + "TTGCTAGGACCGGCCTTAAAGC"
-        + "ACGTACGTA"
-        + reverse_complement(tag)
-        + "CATCATCATC"
-    )
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_table_cut_short_anywhere(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("cut") / "t.csv.gz"
+    whole = gzip.compress(("," + ",".join(CELLS) + "\nA,5,0,1\nB,1,9,2\n").encode())
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+    with pytest.raises(CorruptFileError, match=r"t\.csv\.gz"):
+        read_hashtag_counts(path, ["A", "B"])
 
 
-def write_fastq(path, sequences):
-    with gzip.open(path, "wt") as handle:
-        for i, sequence in enumerate(sequences):
-            handle.write(f"@r{i}\n{sequence}\n+\n{'I' * len(sequence)}\n")
+def test_antibodies_among_genes_and_a_counting_tools_folder(mex_writer, tmp_path):
+    counts = np.array([[5, 0, 1], [1, 2, 3], [0, 7, 0]])
+    rows = ["ENSG1\tMYOD1\tGene Expression", "A\tA\tAntibody Capture", "B\tB\tAntibody Capture"]
+    mex_writer(tmp_path / "mex", counts, CELLS, rows)
+    read = read_hashtag_counts(tmp_path / "mex", ["A", "B"])
+    assert list(read.features["name"]) == ["A", "B"] and read.counts.toarray().T.tolist() == counts[1:].tolist()
+    mex_writer(tmp_path / "tool" / "umi_count", counts, CELLS, ["A-ACGTACGTACGTACG", "B-GGGTACGTACGTACG", "unmapped"])
+    read = read_hashtag_counts(tmp_path / "tool", ["A", "B"])
+    assert list(read.features["name"])[2] == "unmapped" and is_hashtag_table(tmp_path / "tool")
+    with pytest.raises(MissingFileError, match="matrix.mtx"):
+        read_hashtag_counts(tmp_path, ["A"])
+    with pytest.raises(MissingFileError, match="no such hashtag table"):
+        read_hashtag_counts(tmp_path / "none.csv", ["A"])
 
 
-def test_reads_on_both_strands_count_once_a_molecule(tmp_path):
-    first = read_of(CELLS[0], "ACACACACACAC", TAGS["A"])
-    other = read_of(CELLS[2], "GTGTGTGTGTGT", TAGS["B"])
-    write_fastq(tmp_path / "r.fastq.gz", [first, reverse_complement(first), other, "ACGT" * 20])
-    counts, report = count_hashtag_reads(tmp_path / "r.fastq.gz", CELLS, TAGS)
-    assert counts.counts.toarray().tolist() == [[1, 0], [0, 0], [0, 1]]
-    assert report.record() == {
-        "reads": 4,
-        "no_adapter": 1,
-        "no_barcode": 0,
-        "too_short": 0,
-        "no_tag": 0,
-        "used": 3,
-        "molecules": 2,
-    }
+@pytest.mark.parametrize("kind", ["alone", "among genes", "obsm"])
+def test_h5ad_files(kind, tmp_path):
+    counts = np.array([[5, 0], [1, 2], [0, 7]])
+    path = tmp_path / "x.h5ad"
+    obs = pd.DataFrame(index=CELLS)
+    if kind == "alone":
+        AnnData(sp.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=["A", "B"])).write_h5ad(path)
+    elif kind == "among genes":
+        types = pd.DataFrame({"feature_types": ["Gene Expression", *["Antibody Capture"] * 2]}, index=["G", "A", "B"])
+        AnnData(sp.csr_matrix(np.c_[[9, 9, 9], counts]), obs=obs, var=types).write_h5ad(path)
+    else:
+        cells = AnnData(sp.csr_matrix(np.ones((3, 1))), obs=obs, var=pd.DataFrame(index=["G"]))
+        cells.obsm["hashtag_counts"] = pd.DataFrame(counts, index=CELLS, columns=["A", "B"])
+        cells.write_h5ad(path)
+    read = read_hashtag_counts(path, ["A", "B"])
+    assert read.barcodes == CELLS and list(read.features["name"]) == ["A", "B"]
+    assert read.counts.toarray().tolist() == counts.tolist()
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    position=st.integers(0, 15),
-    kind=st.sampled_from(["substitute", "insert", "delete"]),
-    base=st.sampled_from("ACGT"),
-    cell=st.sampled_from(CELLS),
+def matrix_of(names, values=None):
+    values = np.ones((1, len(names)), np.int32) if values is None else values
+    return CountMatrix(sp.csr_matrix(values), CELLS[: len(values)], pd.DataFrame({"id": names, "name": names}))
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("H1", "H1"),
+        ("GTCAACTCTTTAGCG", "H1"),
+        ("H1-GTCAACTCTTTAGCG", "H1"),
+        ("anything_TGATGGCCTATTGGG", "H2"),
+        ("h-2", "H2"),
+        ("H 2", "H2"),
+        ("CD3-AACAAGACCCTTGAG", "CD3-AACAAGACCCTTGAG"),
+        ("H9", "H9"),
+    ],
 )
-def test_one_error_in_the_cell_barcode_is_corrected(position, kind, base, cell):
-    broken = {
-        "substitute": cell[:position] + base + cell[position + 1 :],
-        "insert": cell[:position] + base + cell[position:],
-        "delete": cell[:position] + cell[position + 1 :],
-    }[kind]
-    umi = "ACACACACACAC"
-    found = BarcodeIndex(CELLS, 2).locate(broken + umi + "GGGG", 0)
-    assert found is not None and CELLS[found[0]] == cell
-    assert abs(found[1] - len(broken)) <= 2
+def test_names_are_matched_to_the_design(label, name):
+    found, record = name_tags(matrix_of([label]), hashtags(n=2))
+    assert list(found.features["name"]) == [name] and list(found.features["id"]) == [label]
+    assert record == ({} if label == name else {"renamed_tags": {label: name}})
 
 
-def test_a_barcode_equally_close_to_two_is_not_guessed():
-    index = BarcodeIndex(["AAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAACC"], 2)
-    assert index.correct("AAAAAAAAAAAAAAAC") is None
-    assert index.correct("CAAAAAAAAAAAAAAA") == 0
+def test_a_tag_without_barcode_goes_by_its_name():
+    bare = [hashtags(n=1)[0].model_copy(update={"barcode": ""})]
+    assert list(name_tags(matrix_of(["H1-ACGTACGTACGTACG"]), bare)[0].features["name"]) == ["H1"]
+    assert split_name("x-ACGT") == ("x-ACGT", "")
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    tag=st.sampled_from(list(TAGS)),
-    position=st.integers(0, 14),
-    base=st.sampled_from("ACGT"),
-    prefix=bases,
-    forward=st.booleans(),
-)
-def test_a_tag_with_one_error_is_found(tag, position, base, prefix, forward):
-    barcode = TAGS[tag][:position] + base + TAGS[tag][position + 1 :]
-    rest = prefix + (barcode if forward else reverse_complement(barcode)) + "GATTACA"
-    assert TagFinder(TAGS, 2).find(rest) == list(TAGS).index(tag)
+def test_rows_that_are_no_tags_are_left_out_and_counted():
+    values = np.array([[1, 70, 2], [3, 80, 4]], np.int32)
+    found, record = name_tags(matrix_of(["H1", "unmapped", "H2"], values), hashtags(n=2))
+    assert found.counts.toarray().tolist() == [[1, 2], [3, 4]]
+    assert record == {"rows_that_are_no_tags": {"unmapped": 150}}
+    named = [hashtags(n=1)[0].model_copy(update={"tag": "unmapped"})]
+    assert list(name_tags(matrix_of(["unmapped"]), named)[0].features["name"]) == ["unmapped"]
 
 
-def test_adapter_with_errors():
-    broken = ADAPTER[:5] + "G" + ADAPTER[6:]
-    assert find_adapter("TT" + broken + CELLS[0]) == (False, 2 + len(ADAPTER))
-    assert find_adapter("ACGT" * 15) is None
+def test_names_that_contradict_the_design():
+    with pytest.raises(InvalidDataError, match="'H1' and 'x-GTCAACTCTTTAGCG' are both tag 'H1'"):
+        name_tags(matrix_of(["H1", "x-GTCAACTCTTTAGCG"]), hashtags(n=2))
+    with pytest.raises(DesignError, match="'H1' the barcode GTCAACTCTTTAGCG, the counts call it 'H1-AAAAAAAAAAAAAAA'"):
+        name_tags(matrix_of(["H1-AAAAAAAAAAAAAAA"]), hashtags(n=2))
 
 
-def test_umis():
-    assert collapse_umis(Counter({"AAAAAAAAAAAA": 5, "AAAAAAAAAAAC": 1, "CCCCCCCCCCCC": 1}), 1) == 2
-    assert collapse_umis(Counter({"AAAAAAAAAAAA": 5, "AAAAAAAAAAAC": 1}), 0) == 2
+def test_tags_on_one_side_only(small_design):
+    tags = ["A", "B"]
+    both = matrix_of(["B", "A", "C"], np.array([[1, 2, 3]], np.int32))
+    with pytest.raises(DesignError, match="does not name tag 'C'"):
+        match_tags(both, tags, "p1", small_design, IngestParams())
+    dropped = match_tags(both, tags, "p1", small_design, IngestParams(unlisted_tags="drop"))
+    assert dropped.counts.toarray().tolist() == [[2, 1]] and list(dropped.features["name"]) == tags
+    kept = match_tags(both, tags, "p1", small_design, IngestParams(unlisted_tags="keep"))
+    assert kept.counts.toarray().tolist() == [[2, 1, 3]]
+    with pytest.raises(DesignError, match="names tag 'B', which the counts lack"):
+        match_tags(matrix_of(["A"]), tags, "p1", small_design, IngestParams())
+    filled = match_tags(matrix_of(["A"]), tags, "p1", small_design, IngestParams(absent_tags="zero"))
+    assert filled.counts.toarray().tolist() == [[1, 0]]
+    silent = matrix_of(["A", "B"], np.array([[3, 0]], np.int32))
+    with pytest.raises(DesignError, match="names tag 'B', of which no cell has a count"):
+        match_tags(silent, tags, "p1", small_design, IngestParams())
+    filled = match_tags(silent, tags, "p1", small_design, IngestParams(absent_tags="zero"))
+    assert filled.counts.toarray().tolist() == [[3, 0]]
+    many = matrix_of([f"G{i}" for i in range(900)])
+    with pytest.raises(DesignError, match="'G4' and 895 more"):
+        match_tags(many, tags, "p1", small_design, IngestParams())
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.text(alphabet="AC", min_size=4, max_size=4), min_size=1, max_size=40), st.randoms())
-def test_molecules_do_not_depend_on_the_order_of_reads(umis, random):
-    shuffled = list(umis)
-    random.shuffle(shuffled)
-    assert collapse_umis(Counter(umis), 1) == collapse_umis(Counter(shuffled), 1) <= len(set(umis))
+@pytest.mark.parametrize("kind", ["table", "reads"])
+def test_the_hashtags_of_a_pool_over_its_cells(kind, small_design, tmp_path):
+    rng = np.random.default_rng(0)
+    tags = small_design.pool_hashtags("p1")
+    whitelist = barcodes(rng, 4)
+    if kind == "reads":
+        path = tmp_path / "r.fastq.gz"
+        reads = [molecule(cell, random_bases(rng, 12), tag, rng) for cell in whitelist[:3] for tag in [*tags, tags[1]]]
+        write_fastq(path, reads)
+    else:
+        path = tmp_path / "t.csv"
+        lines = ["unmapped,9,9,9", "A-GTCAACTCTTTAGCG,1,1,1", "B-TGATGGCCTATTGGG,2,2,2"]
+        path.write_text("\n".join([",".join(["", *(f"{cell}-1" for cell in whitelist[:3])]), *lines]) + "\n")
+    cells = [whitelist[3], whitelist[1], whitelist[0]]
+    found, record = read_pool_hashtags("p1", path, cells, whitelist, small_design, IngestParams())
+    assert found.counts.toarray().tolist() == [[0, 0], [1, 2], [1, 2]] and found.barcodes == cells
+    assert list(found.features["name"]) == ["A", "B"]
+    if kind == "reads":
+        assert record["hashtag_reads"]["used"] == 9
+    else:
+        assert record["rows_that_are_no_tags"] == {"unmapped": 27} and record["cells_without_hashtags"] == 1
+    with pytest.raises(InvalidDataError, match="(knows 0 of the 5 cells|of different runs|none of its)"):
+        foreign = barcodes(rng, 5)
+        read_pool_hashtags("p1", path, foreign, foreign, small_design, IngestParams())
 
 
-def test_simulated_reads_agree_with_the_counts(seq_world):
-    for pool in ("perturbed", "control"):
-        folder = seq_world.raw / pool
-        whitelist = read_whitelist(folder / f"{pool}.whitelist.tsv")
-        tags = {tag.tag: tag.barcode for tag in default_design().pool_hashtags(pool)}
-        counted, report = count_hashtag_reads(folder / "hashtags" / "reads.fastq.gz", whitelist, tags)
-        table = read_hashtag_counts(folder / "hashtags" / "counts.csv", list(tags))
-        given_counts = table.counts[[table.barcodes.index(b) for b in whitelist]].toarray()
-        found = counted.counts.toarray()
-        assert np.corrcoef(given_counts.ravel(), found.ravel())[0, 1] > 0.99
-        assert 0.9 < found.sum() / given_counts.sum() < 1.03
-        assert report.used > 0.8 * report.reads
-        top = given_counts.max(axis=1) > 3 * np.sort(given_counts, axis=1)[:, -2] + 5
-        assert (found.argmax(1) == given_counts.argmax(1))[top].mean() > 0.995
-
-
-def test_reads_of_another_run(tmp_path):
-    write_fastq(tmp_path / "r.fastq.gz", [read_of(CELLS[0], "ACACACACACAC", TAGS["A"])])
-    with pytest.raises(InvalidDataError, match="none of its 1 reads"):
-        count_hashtag_reads(tmp_path / "r.fastq.gz", ["CCCCCCCCCCCCCCCC"], TAGS)
-
-
-def test_broken_fastq(tmp_path):
-    path = tmp_path / "r.fastq.gz"
-    write_fastq(
-        path,
-        [read_of(CELLS[0], f"{i:012b}".replace("0", "A").replace("1", "C"), TAGS["A"]) for i in range(400)],
-    )
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(CorruptFileError, match="cut short"):
-        count_hashtag_reads(path, CELLS, TAGS)
-    with gzip.open(path, "wt") as handle:
-        handle.write("@r0\nACGT\n+\nIIII\n@r1\nACGT\n+\nII\n")
-    with pytest.raises(CorruptFileError, match="line 5"):
-        count_hashtag_reads(path, CELLS, TAGS)
-    with pytest.raises(MissingFileError):
-        count_hashtag_reads(tmp_path / "none.fastq", CELLS, TAGS)
+def test_a_tag_that_no_read_holds(small_design, tmp_path):
+    rng = np.random.default_rng(0)
+    first, _ = small_design.pool_hashtags("p1")
+    write_fastq(tmp_path / "r.fq", [molecule(CELLS[0], random_bases(rng, 12), first, rng) for _ in range(5)])
+    arguments = ("p1", tmp_path / "r.fq", CELLS, CELLS, small_design)
+    with pytest.raises(DesignError, match="names tag 'B', whose barcode the reads of .* lack"):
+        read_pool_hashtags(*arguments, IngestParams())
+    found, _ = read_pool_hashtags(*arguments, IngestParams(absent_tags="zero"))
+    assert found.counts.toarray().tolist() == [[5, 0], [0, 0], [0, 0]]
