@@ -1,26 +1,22 @@
-"""Demultiplexers and what follows from their calls by the design."""
+"""What follows from calls by the design, the table of calls and the command; the models have a file of their own."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from hypothesis import given
-from hypothesis import strategies as st
 
 from hyped_core.cli.main import run
 from hyped_core.context import RunContext
-from hyped_core.contracts import Demultiplexer
-from hyped_core.design import default_design, read_design
+from hyped_core.design import default_design
 from hyped_core.errors import DesignError, InvalidDataError, MissingFileError, PluginError
 from hyped_core.plugins.registry import get_model
-from hyped_seq.demultiplex.background import TagMixture, background_offsets, centred
-from hyped_seq.demultiplex.hashed import Hashed, HashedConfig
+from hyped_seq.demultiplex.calls import FURTHER_COLUMNS
+from hyped_seq.demultiplex.hashed import Hashed
 from hyped_seq.demultiplex.run import COLUMNS, demultiplex, read_calls, write_calls
 from hyped_seq.ingest.genes import EMPTY
 from hyped_seq.ingest.params import IngestParams
@@ -52,101 +48,6 @@ def simulated(
 def world_hto(seq_world) -> anndata.AnnData:
     result = ingest_pools(seq_world.pools, default_design(), IngestParams(), EMPTY, context=CONTEXT)
     return result.modalities["hto"]
-
-
-@pytest.mark.parametrize("name", ["hashed", "hashsolo"])
-def test_both_are_registered_and_keep_the_contract(name):
-    model = get_model("demultiplex", name).create()
-    assert isinstance(model, Demultiplexer)
-    counts, tag = simulated()
-    hto = hto_of(counts, tags=("A", "B", "C"))
-    before = hto.X.copy()
-    calls = model.assign(hto, context=CONTEXT)
-    assert list(calls.index) == list(hto.obs_names) and (hto.X != before).nnz == 0
-    assert calls["probability"].between(0, 1).all()
-    singlet = calls["kind"] == "singlet"
-    assert (calls["call"][singlet] == np.array(["A", "B", "C"])[tag][singlet]).mean() > 0.93
-    assert (calls["tags"][singlet] == calls["call"][singlet]).all()
-
-
-def test_hashed_finds_dim_tags_that_raw_counts_miss():
-    counts, tag = simulated(scale=(60, 20, 6))
-    calls = Hashed(HashedConfig(doublet_share=0)).assign(
-        hto_of(counts, tags=("A", "B", "C")), context=CONTEXT
-    )
-    ours = (calls["call"].to_numpy() == np.array(["A", "B", "C"])[tag]).mean()
-    assert ours > (counts.argmax(axis=1) == tag).mean() + 0.02 and ours > 0.95
-
-
-def test_the_order_of_cells_and_tags_does_not_matter():
-    counts, _ = simulated(n=400)
-    rng = np.random.default_rng(1)
-    rows, columns = rng.permutation(400), np.array([2, 0, 1])
-    names = np.array(["A", "B", "C"])
-    plain = Hashed().assign(hto_of(counts, tags=tuple(names)), context=CONTEXT)
-    mixed = Hashed().assign(hto_of(counts[rows][:, columns], tags=tuple(names[columns])), context=CONTEXT)
-    assert (plain["call"].to_numpy()[rows] == mixed["call"].to_numpy()).all()
-    assert np.allclose(plain["probability"].to_numpy()[rows], mixed["probability"].to_numpy(), atol=1e-3)
-
-
-def test_doublets_are_as_many_as_expected_and_the_right_ones():
-    counts, tag = simulated(n=4000)
-    pairs = np.flatnonzero(tag[:200] != tag[200:400])
-    counts[pairs] += counts[pairs + 200]
-    share = len(pairs) / 4000
-    calls = Hashed(HashedConfig(doublet_share=share)).assign(
-        hto_of(counts, tags=("A", "B", "C")), context=CONTEXT
-    )
-    called = (calls["kind"] == "doublet").to_numpy()
-    assert abs(called.sum() - len(pairs)) <= 2
-    assert called[pairs].mean() > 0.6, "most of the true doublets are among them"
-    default = Hashed().assign(hto_of(counts, tags=("A", "B", "C")), context=CONTEXT)
-    expected = 0.008 * 4 * (1 - 3 * (1 / 3) ** 2)
-    assert (default["kind"] == "doublet").mean() == pytest.approx(expected, rel=0.15)
-
-
-def test_cells_without_counts_are_negative():
-    counts, _ = simulated(n=300)
-    counts[:7] = 0
-    calls = Hashed().assign(hto_of(counts, tags=("A", "B", "C")), context=CONTEXT)
-    assert (calls["call"][:7] == "Negative").all() and (calls["kind"][7:] != "negative").all()
-    strict = Hashed(HashedConfig(min_log_odds=3.0)).assign(
-        hto_of(counts, tags=("A", "B", "C")), context=CONTEXT
-    )
-    assert (strict["kind"] == "negative").sum() > 7
-
-
-@pytest.mark.parametrize("columns", [1, 2])
-def test_few_tags(columns):
-    counts, _ = simulated(n=200)
-    calls = Hashed().assign(hto_of(counts[:, :columns], tags=("A", "B")[:columns]), context=CONTEXT)
-    assert set(calls["call"]) <= {"A", "B", "Doublet", "Negative"} and len(calls) == 200
-
-
-def test_all_cells_alike_does_not_break():
-    calls = Hashed().assign(hto_of(np.full((20, 2), 3)), context=CONTEXT)
-    assert len(calls) == 20 and calls["probability"].notna().all()
-
-
-@given(
-    weight=st.floats(0.01, 0.99),
-    mean0=st.floats(-3, 3),
-    step=st.floats(0.5, 5),
-    variances=st.tuples(st.floats(0.01, 4), st.floats(0.01, 4)),
-    values=st.lists(st.floats(-30, 30), min_size=2, max_size=20),
-)
-def test_log_odds_rise_with_the_count(weight, mean0, step, variances, values):
-    odds = TagMixture(weight, mean0, mean0 + step, *variances).log_odds(np.sort(values))
-    assert (np.diff(odds) >= -1e-9).all() and np.isfinite(odds).all()
-
-
-def test_offsets_are_the_background_of_the_others():
-    counts, tag = simulated(n=3000)
-    logs = np.log1p(counts)
-    offsets = background_offsets(logs)
-    for j in range(3):
-        assert offsets[j] == pytest.approx(np.median(logs[tag != j, j]), abs=0.15)
-    assert np.allclose(centred(logs, 0.0), logs - offsets)
 
 
 def test_simulated_experiment(world_hto, seq_world):
@@ -184,8 +85,12 @@ def test_round_trip_of_the_table(world_hto, tmp_path):
     write_calls(calls, tmp_path / "a.csv")
     write_calls(calls, tmp_path / "b.csv")
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    assert (tmp_path / "a.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == ",".join([*COLUMNS, *FURTHER_COLUMNS])
     pd.testing.assert_frame_equal(read_calls(tmp_path / "a.csv"), calls)
+    plain = calls.drop(columns=list(FURTHER_COLUMNS))
+    write_calls(plain, tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_text().splitlines()[0] == ",".join(COLUMNS), "a model need not give them"
+    pd.testing.assert_frame_equal(read_calls(tmp_path / "c.csv"), plain)
 
 
 def test_a_design_that_names_another_tag(small_design):
@@ -263,46 +168,46 @@ def test_a_dry_run_says_what_it_would_make_and_writes_nothing(small_design, tmp_
     assert not (tmp_path / "out.csv").exists()
 
 
-def per_donor_f(called: np.ndarray, truth: np.ndarray, donors: list[str]) -> float:
-    scores = []
-    for donor in donors:
-        hit = ((called == donor) & (truth == donor)).sum()
-        scores.append(2 * hit / ((called == donor).sum() + (truth == donor).sum()))
-    return float(np.mean(scores))
+def hashtag_table(folder, pool_tags=("H-A-GTCAACTCTTTAGCG", "b", "unmapped")):
+    """Counts of 60 cells as CITE-seq-Count has them: ``table.csv``, and the same counts as ``hto.h5ad`` of pool p1."""
+    counts, _ = simulated(n=60)
+    cells = ["".join(row) for row in np.random.default_rng(1).choice(list("ACGT"), (60, 16))]
+    pd.DataFrame(counts, index=[f"{cell}-1" for cell in cells], columns=pool_tags).T.to_csv(folder / "table.csv")
+    hto = hto_of(counts[:, :2])
+    hto.obs_names = [f"p1_{cell}" for cell in cells]
+    hto.write_h5ad(folder / "hto.h5ad")
 
 
-@pytest.mark.public
-@pytest.mark.parametrize(("batch", "first", "donors"), [("batch1", 1, "ABCDEFGH"), ("batch2", 9, "IJKLMNOP")])
-def test_public_captures_beat_the_published_calls(batch, first, donors, public_folder: Path, tmp_path):
-    import yaml
+def test_a_count_table_is_called_as_its_h5ad_is(small_design, tmp_path, capsys):
+    hashtag_table(tmp_path)
+    options = ["--design", str(tmp_path / "design.yaml")]
+    for name in ("table.csv", "hto.h5ad"):
+        assert run(["seq", "demultiplex", str(tmp_path / name), str(tmp_path / f"{name}.calls"), *options]) == 0
+    assert (tmp_path / "table.csv.calls").read_bytes() == (tmp_path / "hto.h5ad.calls").read_bytes()
+    calls = read_calls(tmp_path / "table.csv.calls")
+    assert set(calls["pool"]) == {"p1"} and set(calls["condition"]) >= {"up", "control"}
+    said = capsys.readouterr().err
+    assert "pool 'p1': 60 cells, tags A, B" in said and "left out, no tags of the pool: unmapped" in said
 
-    folder = public_folder / "hto" / "bal"
-    pool = f"{batch}_c1"
-    names = [f"BAL {donor}" for donor in donors]
-    tags = [f"BAL {first + i:02d}" for i in range(8)]
-    values = {
-        "name": "bal",
-        "conditions": [{"name": name} for name in names],
-        "pools": [{"name": pool}],
-        "hashtags": [{"pool": pool, "tag": t, "condition": c} for t, c in zip(tags, names)],
-    }
-    (tmp_path / "bal.yaml").write_text(yaml.safe_dump(values))
-    design = read_design(tmp_path / "bal.yaml")
-    counts = f"{pool}={folder / f'{pool}_hto_counts.csv'}"
-    hto = ingest_pools([counts], design, IngestParams(), EMPTY, context=CONTEXT).modalities["hto"]
-    calls = demultiplex(hto, Hashed(), design, context=CONTEXT)
-    called = calls["condition"].where(calls["kind"] == "singlet", calls["call"])
-    called.index = called.index.str.removeprefix(f"{pool}_") + "-1"
-    truth = pd.read_csv(folder / f"{pool}_donors.csv").set_index("Barcode")["genetic_donor"]
-    published = pd.read_csv(folder / f"{pool}_hashsolo.csv").set_index("Barcode")["Classification"]
-    published = published.replace(dict(zip(tags, names)))
-    ours = (called.loc[truth.index] == truth).mean()
-    theirs = (published.loc[truth.index] == truth).mean()
-    assert theirs == pytest.approx({"batch1": 0.866, "batch2": 0.783}[batch], abs=0.001)
-    assert ours >= theirs + 0.04
-    f_ours = per_donor_f(called.loc[truth.index].to_numpy(), truth.to_numpy(), names)
-    f_theirs = per_donor_f(published.loc[truth.index].to_numpy(), truth.to_numpy(), names)
-    assert f_ours >= f_theirs + 0.02 and f_ours > 0.88
+
+def test_a_count_table_without_a_design_or_of_another_pool(small_design, tmp_path, capsys):
+    hashtag_table(tmp_path)
+    table, out = str(tmp_path / "table.csv"), tmp_path / "calls.csv"
+    assert run(["seq", "demultiplex", table, str(out)]) == 0
+    calls = read_calls(out)
+    assert set(calls["pool"]) == {"table"} and set(calls["condition"]) == {""} and {"b"} < set(calls["call"])
+    assert "conditions stay empty" in capsys.readouterr().err
+    design = ["--design", str(tmp_path / "design.yaml")]
+    assert run(["seq", "demultiplex", table, str(out), *design, "--pool", "p2"]) == 3
+    assert "no pool 'p2'" in capsys.readouterr().err
+    (tmp_path / "two.yaml").write_text("name: d\npools: [{name: p1}, {name: p2}]\n")
+    assert run(["seq", "demultiplex", table, str(out), "--design", str(tmp_path / "two.yaml")]) == 2
+    assert "--pool" in capsys.readouterr().err
+    assert run(["seq", "demultiplex", str(tmp_path / "hto.h5ad"), str(out), *design, "--pool", "p1"]) == 2
+    assert "names its pools itself" in capsys.readouterr().err
+    assert run(["seq", "demultiplex", table, str(tmp_path / "no.csv"), *design, "--dry-run"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["cells"] == 60 and said["features"] == {"hto": 2} and not (tmp_path / "no.csv").exists()
 
 
 def test_a_pool_the_design_lacks_is_refused_where_a_design_is_given(small_design, tmp_path, capsys):

@@ -8,8 +8,9 @@ import click
 
 
 @click.command("demultiplex")
-@click.argument("hto", type=click.Path(path_type=Path), metavar="HTO.h5ad")
+@click.argument("hto", type=click.Path(path_type=Path), metavar="COUNTS")
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.csv")
+@click.option("--pool", help="Pool of a count table (default: the design's only one, else the file's name).")
 @click.option("--model", default=None, help="Demultiplexer (default: the parameters' `model`, else hashed).")
 @click.option(
     "--design", "design_file", type=click.Path(path_type=Path), help="Design YAML (default: HYPED's own)."
@@ -21,6 +22,7 @@ import click
 def demultiplex(
     hto: Path,
     out: Path,
+    pool: str | None,
     model: str | None,
     design_file: Path | None,
     params_ref: str | None,
@@ -28,10 +30,15 @@ def demultiplex(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Call the hashtag of every cell of HTO.h5ad, pool by pool, into OUT.csv.
+    """Call the hashtag of every cell of COUNTS, pool by pool, into OUT.csv.
+
+    COUNTS is the hto.h5ad of `hyped seq ingest`, or the hashtag counts of one pool as they are: CSV or TSV (tags in
+    rows or columns), a folder with matrix.mtx, a 10x h5 or an h5ad. Tags of a table are matched to the design's
+    names; barcodes lose a -1 that all of them have.
 
     Columns: cell, pool, call (tag, Doublet or Negative), kind, probability, tags, and from the design by
-    (pool, tag): condition, phase (where cells were sorted). Doublets and negatives stay, marked.
+    (pool, tag): condition, phase (where cells were sorted). Doublets and negatives stay, marked. Behind them what the
+    model gives of forced_call (best tag without doublets or abstaining), doublet_probability, margin.
     """
     import json
 
@@ -43,7 +50,7 @@ def demultiplex(
     from hyped_seq.demultiplex.params import DemultiplexParams
     from hyped_seq.demultiplex.run import demultiplex as run
     from hyped_seq.demultiplex.run import write_calls
-    from hyped_seq.readers.h5ad import read_h5ad
+    from hyped_seq.demultiplex.tables import read_hto
 
     design = read_design(design_file)
     params = load_params(params_ref, DemultiplexParams)
@@ -54,13 +61,20 @@ def demultiplex(
         )
     demultiplexer = get_model("demultiplex", name).create(params.config if name == params.model else {})
     if dry_run:
-        from hyped_seq.ingest.estimate import Rate, h5ad_shape, plan
+        from hyped_seq.ingest.estimate import Rate, Shape, h5ad_shape, plan
 
         rate = Rate(0.0, 100.0, 1.5, 5000.0, 1e6)
-        click.echo(json.dumps(plan({"hto": h5ad_shape(hto)}, [out.name], rate), sort_keys=True))
+        if hto.suffix == ".h5ad":
+            shape = h5ad_shape(hto)
+        else:
+            table, _ = read_hto(hto, pool, design, given=design_file is not None)
+            shape = Shape(table.n_obs, table.n_vars, table.X.nnz, 0)
+        click.echo(json.dumps(plan({"hto": shape}, [out.name], rate), sort_keys=True))
         return
     context = RunContext(seed=seed, progress=default_progress())
-    cells = read_h5ad(hto)
+    cells, notes = read_hto(hto, pool, design, given=design_file is not None)
+    for note in notes:
+        click.echo(note, err=True)
     strangers = sorted(set(cells.obs["pool"].astype(str)) - {pool.name for pool in design.pools})
     if strangers and design_file is not None:
         raise DesignError(

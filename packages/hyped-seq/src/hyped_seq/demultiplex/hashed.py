@@ -1,11 +1,11 @@
-"""`hashed`, HYPED's demultiplexer: centred log counts, monotone mixtures, doublets by expected share.
+"""`hashed`, HYPED's demultiplexer: each tag's background and carriers, doublets by what the capture shows of them.
 
-Prototype figures on six bronchoalveolar captures with genetic truth: accuracy .843, mean F .874, where the
-published HashSolo calls reach .789 and .813.
+docs/demultiplexing.md has the formulas, what it scores on captures with genetic truth, and where it loses.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,103 +13,181 @@ import pandas as pd
 from pydantic import Field
 
 from hyped_core.params import Params
-from hyped_seq.demultiplex.background import centred, fit_mixture
+from hyped_seq.demultiplex.calibration import DEFAULT, Calibration, sigmoid
 from hyped_seq.demultiplex.calls import DOUBLET, NEGATIVE, call_table, dense_counts
+from hyped_seq.demultiplex.levels import Floats, Integers, Levels, clean_cells, settle, two_highest
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from hyped_core.context import RunContext
 
+USUAL_DOUBLETS = 0.08
+"""Share of doublets of a usual capture (10,000 cells): the least that is expected, as cells may be a sample."""
+PRIOR_WEIGHT = 0.2
+"""Weight of the expected share beside what the counts say, in parts of the number of cells."""
+FULL_FOLLOW = 0.2
+"""Correlation of a cell's background with its own tag's height from where the calibration's ``follow`` is full."""
+
 
 class HashedConfig(Params):
     """Settings of `hashed`."""
 
-    share_of_mean: float = Field(0.5, ge=0, le=1)
-    """Share of a cell's mean centred log count that is subtracted (1 is the centred log ratio)."""
     doublets_per_thousand: float = Field(0.008, ge=0)
-    """Expected share of multiplets for every 1,000 cells of a capture (10x: about 0.8 %)."""
+    """Expected share of multiplets for every 1,000 cells of a capture (10x: about 0.8 %); at least 8 % is expected."""
     doublet_share: float | None = Field(None, ge=0, lt=1)
-    """Share of cells to call doublets; None: expected from the number of cells."""
-    min_log_odds: float | None = None
-    """Cells whose best tag has lower log-odds are negative; None: only cells without counts are."""
+    """Share of cells to call doublets; None: estimated from the counts, drawn a little to what is expected."""
+    min_probability: float = Field(0.0, ge=0, le=1)
+    """Abstain (Negative) from singlets that are less probable; 0: only cells without counts are Negative."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the counts of a capture say of each of its cells. All (cells,), but ``order`` (cells, 1 or 2).
+
+    Attributes
+    ----------
+    order : tags with the highest odds, highest first.
+    second : log-odds of the second tag, its share among carriers included.
+    margin : log-odds of the highest tag minus those of the second.
+    height : scales by which the highest tag's count stands above its median carrier, within -3 and 3.
+    raw_height : the same without bounds.
+    pair : ln P(counts | two of the tags) - ln P(counts | one of them).
+    following : correlation of the background's height with the own tag's, over cells that look like singlets.
+    different : share of pairs of cells that carry different tags: only they can be told from one cell.
+    """
+
+    order: Integers
+    second: Floats
+    margin: Floats
+    height: Floats
+    raw_height: Floats
+    pair: Floats
+    following: float
+    different: float
 
 
 class Hashed:
     """Assigns cells of one capture to hashtags. Deterministic; keeps no state."""
 
-    def __init__(self, config: HashedConfig | None = None) -> None:
+    def __init__(self, config: HashedConfig | None = None, calibration: Calibration = DEFAULT) -> None:
         self.config = config or HashedConfig()
+        self.calibration = calibration
 
     def assign(self, hto: AnnData, *, context: RunContext) -> pd.DataFrame:
-        """Calls for cells x tags raw counts: columns ``call``, ``kind``, ``probability``, ``tags``.
+        """Calls for cells x tags raw counts.
 
-        Expected doublets between different tags: ``doublets_per_thousand`` x cells / 1,000, times one minus
-        the sum of squared tag shares (two cells of one tag cannot be told from one).
+        Tags without any count are left out: they are called of no cell. Cells without any count are Negative with
+        probability 1, cells that are abstained from with the calibration's ``negative``: that they have no tag.
+
+        Returns
+        -------
+        Columns ``call``, ``kind``, ``probability`` (that the call is right), ``tags``, ``forced_call`` (best tag of
+        any cell with counts, "" of others), ``doublet_probability``, ``margin`` (log-odds of the best tag over the
+        next).
         """
         counts = dense_counts(hto)
         names = np.asarray(hto.var_names, dtype=object)
-        empty = counts.sum(axis=1) == 0
-        odds = np.full(counts.shape, -np.inf)
-        if (~empty).any():
-            odds[~empty] = tag_log_odds(counts[~empty], self.config.share_of_mean)
-        if counts.shape[1] == 1:
-            odds = np.column_stack([odds, np.full(len(odds), -np.inf)])
-            names = np.append(names, NEGATIVE)
-        return self._calls(odds, names, empty, list(hto.obs_names))
-
-    def _calls(
-        self, odds: np.ndarray, names: np.ndarray, empty: np.ndarray, index: list[str]
-    ) -> pd.DataFrame:
-        order = np.argsort(-odds, axis=1, kind="stable")
-        rows = np.arange(len(odds))
-        first, second = order[:, 0], order[:, 1]
-        best, runner_up = odds[rows, first], odds[rows, second]
-        negative = empty | (
-            best < self.config.min_log_odds if self.config.min_log_odds is not None else False
+        filled = counts.sum(axis=1) > 0
+        used = np.flatnonzero(counts.sum(axis=0) > 0)
+        used = used[np.argsort(names[used].astype(str), kind="stable")]  # ties go by name, not by column
+        n = len(counts)
+        best, pair = np.full(n, "", dtype=object), np.full(n, "", dtype=object)
+        p_doublet, p_tag, margin = np.zeros(n), np.zeros(n), np.zeros(n)
+        doublet = np.zeros(n, dtype=bool)
+        if filled.any():
+            found = evidence(counts[np.ix_(filled, used)])
+            beyond, is_doublet = self.beyond(found)
+            doublet[filled] = is_doublet
+            p_doublet[filled] = self.calibration.p_doublet(beyond)
+            p_tag[filled] = self.calibration.p_tag(found.margin, found.raw_height)
+            margin[filled] = found.margin
+            tags = names[used][found.order]
+            best[filled] = tags[:, 0]
+            pair[filled] = tags[:, 0] + "+" + tags[:, -1]
+        probability = np.where(doublet, p_doublet, (1 - p_doublet) * p_tag)
+        abstains = filled & ~doublet & (probability < self.config.min_probability)
+        negative = ~filled | abstains
+        call = np.where(negative, NEGATIVE, np.where(doublet, DOUBLET, best))
+        probability = np.where(filled, np.where(abstains, self.calibration.negative, probability), 1.0)
+        involved = np.where(negative, "", np.where(doublet, pair, best))
+        table = call_table(list(hto.obs_names), call, probability, involved)
+        return table.assign(
+            forced_call=best, doublet_probability=p_doublet.round(6), margin=margin.round(6)
         )
-        share = self._expected_share(first[~empty], odds.shape[1])
-        threshold = _upper_quantile(runner_up[~empty], share)
-        doublet = ~negative & (runner_up > threshold)
-        with np.errstate(over="ignore"):
-            p_doublet = np.where(empty, 0.0, 1 / (1 + np.exp(-np.clip(runner_up - threshold, -50, 50))))
-        p_tag = _softmax_first(odds, first)
-        p_any = np.where(empty, 0.0, 1 / (1 + np.exp(-np.clip(best, -50, 50))))
-        call = np.where(negative, NEGATIVE, np.where(doublet, DOUBLET, names[first]))
-        probability = np.where(negative, 1 - p_any, np.where(doublet, p_doublet, (1 - p_doublet) * p_tag))
-        pairs = np.array([f"{names[a]}+{names[b]}" for a, b in zip(first, second, strict=True)], dtype=object)
-        tags = np.where(negative, "", np.where(doublet, pairs, names[first]))
-        return call_table(index, call, probability, tags)
 
-    def _expected_share(self, first: np.ndarray, n_tags: int) -> float:
-        """Share of cells that are doublets of two different tags."""
-        if self.config.doublet_share is not None or not len(first):
-            return self.config.doublet_share or 0.0
-        shares = np.bincount(first, minlength=n_tags) / len(first)
-        expected = self.config.doublets_per_thousand * len(first) / 1000
-        return float(min(expected, 0.5) * (1 - (shares**2).sum()))
+    def beyond(self, found: Evidence) -> tuple[Floats, np.ndarray]:
+        """(cells,) evidence for a doublet beyond the threshold, and which cells are called doublets.
 
+        The evidence is the second tag's log-odds, less where the first stands high and the capture shows that
+        bright cells have a higher background. The threshold is the value that the called share exceeds.
+        """
+        if found.order.shape[1] == 1:
+            return np.full(len(found.second), -np.inf), np.zeros(len(found.second), dtype=bool)
+        follow = self.calibration.follow * float(np.clip(found.following / FULL_FOLLOW, 0, 1))
+        value = found.second - follow * found.height
+        share = self.called_share(found)
+        if share <= 0:
+            return np.full(len(value), -np.inf), np.zeros(len(value), dtype=bool)
+        threshold = float(np.quantile(value, 1 - share))
+        return value - threshold, value > threshold
 
-def tag_log_odds(counts: np.ndarray, share_of_mean: float = 0.5) -> np.ndarray:
-    """(cells, tags) log-odds that a cell carries a tag, from raw counts of cells that have any."""
-    values = centred(np.log1p(counts), share_of_mean)
-    top = values.argmax(axis=1)
-    columns = [
-        fit_mixture(values[:, tag], top == tag).log_odds(values[:, tag]) for tag in range(values.shape[1])
-    ]
-    return np.column_stack(columns)
+    def called_share(self, found: Evidence) -> float:
+        """Share of cells to call doublets: ``genuine`` of the droplets in which two tags are evident."""
+        if self.config.doublet_share is not None:
+            return self.config.doublet_share
+        expected = expected_doublets(len(found.pair), self.config.doublets_per_thousand) * found.different
+        return self.calibration.genuine * two_tag_share(found.pair, expected)
 
 
-def _upper_quantile(values: np.ndarray, share: float) -> float:
-    """The value that the top ``share`` of ``values`` exceeds."""
-    finite = values[np.isfinite(values)]
-    if not finite.size or share <= 0:
-        return float("inf")
-    return float(np.quantile(finite, 1 - share))
+def evidence(counts: Floats) -> Evidence:
+    """What raw counts (cells, tags) say of each cell; every cell and every tag has some."""
+    levels, values = settle(counts)
+    odds = levels.log_odds(values)
+    order = two_highest(odds)
+    rows = np.arange(len(odds))
+    best, second = odds[rows, order[:, 0]], odds[rows, order[:, -1]]
+    raw_height = levels.height(values, order[:, 0])
+    height = np.clip(raw_height, -3, 3)
+    following = _following(levels, values, order[:, 0], clean_cells(odds, order), height)
+    different = max(1 - float((levels.share**2).sum()), 1e-12)
+    pair = _pair(odds, best, different)
+    return Evidence(order, second, best - second, height, raw_height, pair, following, different)
 
 
-def _softmax_first(odds: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Probability of the best tag among the tags, by softmax of the log-odds."""
-    safe = np.where(np.isfinite(odds), odds, -1e9)
-    shifted = np.exp(safe - safe.max(axis=1, keepdims=True))
-    return shifted[np.arange(len(odds)), first] / shifted.sum(axis=1)
+def expected_doublets(n_cells: int, per_thousand: float = 0.008) -> float:
+    """Share of droplets of a capture expected to hold two cells: by their number, at least `USUAL_DOUBLETS`."""
+    return min(max(USUAL_DOUBLETS, per_thousand * n_cells / 1000), 0.5)
+
+
+def two_tag_share(pair: Floats, expected: float, iterations: int = 200) -> float:
+    """Share of cells with two tags by expectation maximisation, with ``expected`` as `PRIOR_WEIGHT` more cells."""
+    share = expected
+    for _ in range(iterations):
+        seen = float(sigmoid(pair + np.log(share / (1 - share))).mean()) if share > 0 else 0.0
+        updated = min((seen + PRIOR_WEIGHT * expected) / (1 + PRIOR_WEIGHT), 0.5)
+        if abs(updated - share) < 1e-6:
+            break
+        share = updated
+    return share
+
+
+def _pair(odds: Floats, best: Floats, different: float) -> Floats:
+    """Log of the sum over pairs of tags, each by its expected frequency, over the sum over single tags."""
+    relative = np.exp(np.clip(odds - best[:, None], -300, 0))
+    single = relative.sum(axis=1)
+    double = np.maximum((single**2 - (relative**2).sum(axis=1)) / 2, 1e-300)
+    return np.log(double) - np.log(single) + best - np.log(different / 2)
+
+
+def _following(levels: Levels, values: Floats, carried: Integers, clean: np.ndarray, height: Floats) -> float:
+    """Correlation over cells of their tag's height with the mean height of their background; 0 if undefined."""
+    n_cells, n_tags = values.shape
+    if n_tags < 2 or clean.sum() < 30:
+        return 0.0
+    background = np.clip((values - levels.mean0) / levels.scale0, -3, 3)
+    background[np.arange(n_cells), carried] = 0.0
+    mean = background.sum(axis=1)[clean] / (n_tags - 1)
+    if np.std(mean) == 0 or np.std(height[clean]) == 0:
+        return 0.0
+    return float(np.corrcoef(height[clean], mean)[0, 1])

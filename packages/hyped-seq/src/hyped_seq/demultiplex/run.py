@@ -11,7 +11,7 @@ import pandas as pd
 from hyped_core.design import Design
 from hyped_core.errors import CorruptFileError, DesignError, InvalidDataError, MissingFileError, PluginError
 from hyped_core.io.atomic import atomic_path
-from hyped_seq.demultiplex.calls import CALL_COLUMNS, KINDS
+from hyped_seq.demultiplex.calls import CALL_COLUMNS, FURTHER_COLUMNS, KINDS
 from hyped_seq.readers.matrix import as_counts
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from hyped_core.contracts import Demultiplexer
 
 COLUMNS = ("cell", "pool", "call", "kind", "probability", "tags", "condition", "phase")
-"""Columns of the table of calls; ``condition`` and ``phase`` are empty where the design says nothing."""
+"""Columns of the table of calls; ``condition`` and ``phase`` are empty where the design says nothing. Those of
+`FURTHER_COLUMNS` that the model gives stand behind them."""
 
 
 def demultiplex(hto: AnnData, model: Demultiplexer, design: Design, *, context: RunContext) -> pd.DataFrame:
@@ -100,7 +101,8 @@ def checked_calls(calls: pd.DataFrame, part: AnnData) -> pd.DataFrame:
     strange = set(singlets) - set(part.var_names)
     if strange:
         raise PluginError(f"called a singlet {sorted(map(str, strange))[0]!r}, which is no tag", where=where)
-    return calls.loc[:, list(CALL_COLUMNS)].copy()
+    further = [name for name in FURTHER_COLUMNS if name in calls.columns]
+    return calls.loc[:, [*CALL_COLUMNS, *further]].copy()
 
 
 def add_design(calls: pd.DataFrame, design: Design) -> pd.DataFrame:
@@ -110,13 +112,16 @@ def add_design(calls: pd.DataFrame, design: Design) -> pd.DataFrame:
         meaning.get((pool, call), ("", "")) if kind == "singlet" else ("", "")
         for pool, call, kind in zip(calls["pool"], calls["call"], calls["kind"], strict=True)
     ]
-    return calls.assign(condition=[pair[0] for pair in pairs], phase=[pair[1] for pair in pairs])
+    known = calls.assign(condition=[pair[0] for pair in pairs], phase=[pair[1] for pair in pairs])
+    further = [name for name in FURTHER_COLUMNS if name in known.columns]
+    return known[[name for name in known.columns if name not in further] + further]
 
 
 def write_calls(calls: pd.DataFrame, path: str | Path) -> None:
-    """Write the table of calls as CSV, columns `COLUMNS`, whole or not at all."""
+    """Write the table of calls as CSV, columns `COLUMNS` and what there is of the further ones, whole or not at all."""
+    columns = [*COLUMNS, *(name for name in FURTHER_COLUMNS if name in calls.columns)]
     with atomic_path(path) as temporary:
-        calls.reset_index()[list(COLUMNS)].to_csv(temporary, index=False, lineterminator="\n")
+        calls.reset_index()[columns].to_csv(temporary, index=False, lineterminator="\n")
 
 
 def read_calls(path: str | Path) -> pd.DataFrame:
@@ -132,7 +137,9 @@ def read_calls(path: str | Path) -> pd.DataFrame:
         raise MissingFileError("no such file", where=path, mend="make it with `hyped seq demultiplex`")
     try:
         table = pd.read_csv(
-            path, dtype={name: str for name in COLUMNS if name != "probability"}, keep_default_na=False
+            path,
+            dtype={name: str for name in (*COLUMNS, "forced_call") if name != "probability"},
+            keep_default_na=False,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise CorruptFileError(f"is no table: {error}", where=path, mend="make it again") from error
@@ -149,6 +156,9 @@ def read_calls(path: str | Path) -> pd.DataFrame:
         )
     _check_values(table, path)
     table["probability"] = pd.to_numeric(table["probability"], errors="coerce").fillna(0.0).astype(np.float64)
+    for name in ("doublet_probability", "margin"):
+        if name in table:
+            table[name] = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
     return table.set_index("cell")
 
 
