@@ -1,49 +1,111 @@
-"""What changes between conditions: rank-sum tests of all genes, with the warnings that the design demands."""
+"""Which conditions are held against which, what each contrast cannot say, and adjusted p-values."""
 
 from __future__ import annotations
 
-import contextlib
-import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
-import scipy.sparse as sp
 
 from hyped_core.design import Design
 from hyped_core.design.model import CONTROL
 
-PSEUDOCOUNT = 0.05
-"""Added to mean CP10k before fold changes, so that unseen genes give finite ones."""
+REST = "rest"
+"""Reference of a contrast with all other perturbed conditions together."""
 
-INFERENCE = "cells as units: p-values say nothing about replicates"
-POOLED = "cells as units: wells were pooled, there are no replicates to infer from"
+ALL_PHASES = "all"
+"""Value of the column ``phase`` where cells of every phase (and of none) are taken."""
 
-COLUMNS = (
-    "contrast", "group", "reference", "rank", "gene", "gene_id", "log2_fold_change", "z_score",
-    "p_value", "p_adjusted", "mean_group", "mean_reference", "pct_group", "pct_reference",
-    "n_group", "n_reference", "warning", "inference",
-)  # fmt: skip
+INFERENCE = "cells as units, not replicates"
+POOLED = "cells as units: wells were pooled, no replicates"
 
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """Cells of ``group`` against cells of ``reference`` (names of conditions)."""
+    """Cells of the condition ``group`` against cells of the conditions ``members``."""
 
     group: str
-    reference: tuple[str, ...]
+    members: tuple[str, ...]
     warning: str = ""
 
     @property
+    def reference(self) -> str:
+        """The one condition it is held against, or ``rest``."""
+        return self.members[0] if len(self.members) == 1 else REST
+
+    @property
     def name(self) -> str:
-        """``group_vs_reference``; several references are called ``rest``."""
-        return f"{self.group}_vs_{self.reference[0] if len(self.reference) == 1 else 'rest'}"
+        """``<group>_vs_<reference>``."""
+        return f"{self.group}_vs_{self.reference}"
 
 
-def plan_contrasts(condition: pd.Series, pool: pd.Series, design: Design, min_group: int) -> list[Contrast]:
-    """Each condition against control, then each against the other perturbed ones.
+@dataclass(frozen=True)
+class Stratum:
+    """The cells that are compared with one another, and the contrasts among them.
 
-    A contrast whose two sides share no pool carries a warning: what it shows may be the pool.
+    Attributes
+    ----------
+    phase : `ALL_PHASES` or the phase of the cells.
+    condition : (cells,) condition of each cell that takes part, "" for the others.
+    contrasts : what is compared.
+    left_out : conditions with too few cells here, and how many they have.
+    """
+
+    phase: str
+    condition: npt.NDArray[np.object_]
+    contrasts: tuple[Contrast, ...]
+    left_out: dict[str, int]
+
+
+def plan_strata(
+    condition: pd.Series,
+    phase: pd.Series,
+    pool: pd.Series,
+    design: Design,
+    *,
+    phases: Iterable[str],
+    min_group: int,
+    pairwise: bool = True,
+) -> list[Stratum]:
+    """All cells together, then the cells of each phase: both sides of a contrast hold that phase alone.
+
+    ``condition`` is "" for cells that are not to be tested. A phase in which nothing can be compared still has
+    its stratum, without contrasts, so that its ``left_out`` says why.
+    """
+    strata = []
+    known = sorted(set(condition) - {""})
+    for name in (ALL_PHASES, *phases):
+        here = condition if name == ALL_PHASES else condition.where(phase == name, "")
+        plans = plan_contrasts(here, pool, design, min_group, pairwise=pairwise, within_phase=name != ALL_PHASES)
+        sizes = {k: int((here == k).sum()) for k in known}
+        used = {name for plan in plans for name in (plan.group, *plan.members)}
+        strata.append(
+            Stratum(
+                name,
+                here.where(here.isin(used), "").to_numpy(dtype=object),
+                tuple(plans),
+                {k: n for k, n in sizes.items() if n < min_group},
+            )
+        )
+    return strata
+
+
+def plan_contrasts(
+    condition: pd.Series,
+    pool: pd.Series,
+    design: Design,
+    min_group: int,
+    *,
+    pairwise: bool = True,
+    within_phase: bool = False,
+) -> list[Contrast]:
+    """Each perturbed condition against control, against the other perturbed ones together, and pairs of these.
+
+    Conditions are in the order of the design; of a pair the later is the group. Of two perturbed conditions the
+    pair is all there is. A contrast whose two sides share no pool carries a warning: what it shows may be the
+    pool. So does one with a condition whose phases were set by sorting, unless both sides hold one phase alone.
     """
     counts = condition[condition != ""].value_counts()
     order = [item.name for item in design.conditions]
@@ -53,111 +115,42 @@ def plan_contrasts(condition: pd.Series, pool: pd.Series, design: Design, min_gr
     )
     perturbed = [name for name in names if name != CONTROL]
     pools = {name: set(pool[condition == name]) for name in names}
-    plans = []
+    sides: list[tuple[str, tuple[str, ...]]] = []
     if CONTROL in names:
-        plans += [_contrast(name, (CONTROL,), pools, design) for name in perturbed]
-    if len(perturbed) > 1:
-        plans += [
-            _contrast(name, tuple(n for n in perturbed if n != name), pools, design) for name in perturbed
-        ]
-    return plans
+        sides += [(name, (CONTROL,)) for name in perturbed]
+    if len(perturbed) > 2:
+        sides += [(name, tuple(n for n in perturbed if n != name)) for name in perturbed]
+    if pairwise or len(perturbed) == 2:
+        sides += [(later, (earlier,)) for i, earlier in enumerate(perturbed) for later in perturbed[i + 1 :]]
+    return [Contrast(group, members, _warning(group, members, pools, design, within_phase)) for group, members in sides]
 
 
-def _contrast(group: str, reference: tuple[str, ...], pools: dict[str, set[str]], design: Design) -> Contrast:
-    shared = pools[group] & set().union(*(pools[name] for name in reference))
+def _warning(
+    group: str, members: tuple[str, ...], pools: dict[str, set[str]], design: Design, within_phase: bool
+) -> str:
     notes = []
-    if not shared:
-        notes.append("confounded with pool: the two sides were captured apart")
-    of_sorted = {name for name in (group, *reference)} & set(design.sorted_conditions())
-    if of_sorted:
-        notes.append(f"phase composition of {', '.join(sorted(of_sorted))} was set by sorting")
-    return Contrast(group, reference, "; ".join(notes))
+    if not pools[group] & set().union(*(pools[name] for name in members)):
+        notes.append("confounded with pool")
+    of_sorted = {group, *members} & set(design.sorted_conditions())
+    if of_sorted and not within_phase:
+        notes.append(f"phase composition of {'+'.join(sorted(of_sorted))} set by sorting")
+    elif of_sorted and not {group, *members} <= of_sorted:
+        notes.append(f"phases of {'+'.join(sorted(of_sorted))} by sorting and of the others from expression")
+    return "; ".join(notes)
 
 
-def run_contrasts(
-    logs: sp.csr_matrix,
-    var: pd.DataFrame,
-    condition: pd.Series,
-    plans: list[Contrast],
-    design: Design,
-    min_cells: int = 1,
-) -> pd.DataFrame:
-    """Two-sided rank-sum test (corrected for ties and continuity) of every gene in every contrast.
-
-    Genes seen in fewer than ``min_cells`` cells are left out; p-values are adjusted within a contrast
-    (Benjamini and Hochberg 1995). ``log2_fold_change`` is of mean CP10k plus `PSEUDOCOUNT`.
-    """
-    seen = np.bincount(logs.indices, minlength=logs.shape[1]) >= max(min_cells, 1)
-    genes = np.flatnonzero(seen)
-    matrix = logs[:, genes].tocsr()
-    tables = [_test(matrix, var.iloc[genes], condition.to_numpy(), plan) for plan in plans]
-    if not tables:
-        return pd.DataFrame(columns=list(COLUMNS))
-    table = pd.concat(tables, ignore_index=True)
-    table["inference"] = POOLED if design.flags.pooled_wells else INFERENCE
-    return table[list(COLUMNS)]
+def inference_note(design: Design) -> str:
+    """What stands beside every p-value: cells are the units, not replicates."""
+    return POOLED if design.flags.pooled_wells else INFERENCE
 
 
-def _test(matrix: sp.csr_matrix, var: pd.DataFrame, condition: np.ndarray, plan: Contrast) -> pd.DataFrame:
-    in_group, in_reference = condition == plan.group, np.isin(condition, plan.reference)
-    group, reference = matrix[in_group], matrix[in_reference]
-    p_value, z_score = rank_sum(group, reference)
-    mean_group, mean_reference = _mean_linear(group), _mean_linear(reference)
-    table = pd.DataFrame(
-        {
-            "contrast": plan.name,
-            "group": plan.group,
-            "reference": "+".join(plan.reference) if len(plan.reference) == 1 else "rest",
-            "gene": var["symbol"].astype(str).to_numpy() if "symbol" in var else var.index.astype(str),
-            "gene_id": var["gene_id"].astype(str).to_numpy() if "gene_id" in var else "",
-            "log2_fold_change": np.log2((mean_group + PSEUDOCOUNT) / (mean_reference + PSEUDOCOUNT)),
-            "z_score": z_score,
-            "p_value": p_value,
-            "p_adjusted": benjamini_hochberg(p_value),
-            "mean_group": mean_group,
-            "mean_reference": mean_reference,
-            "pct_group": 100 * group.getnnz(axis=0) / max(group.shape[0], 1),
-            "pct_reference": 100 * reference.getnnz(axis=0) / max(reference.shape[0], 1),
-            "n_group": group.shape[0],
-            "n_reference": reference.shape[0],
-            "warning": plan.warning,
-        }
-    )
-    order = np.lexsort((table["gene"], -np.abs(table["z_score"]), table["p_value"]))
-    table = table.iloc[order]
-    table.insert(0, "rank", np.arange(1, len(table) + 1))
-    return table
-
-
-def rank_sum(group: sp.csr_matrix, reference: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    """(p-values, z-scores) of the Mann-Whitney test of each column; positive z: higher in ``group``."""
-    from anndata import AnnData
-    from illico import asymptotic_wilcoxon
-    from loguru import logger
-
-    logger.disable("illico")
-    labels = np.repeat(["group", "reference"], [group.shape[0], reference.shape[0]])
-    stacked = sp.csr_matrix(sp.vstack([group, reference], format="csr"))
-    stacked.sort_indices()
-    names = [str(i) for i in range(stacked.shape[0])]
-    cells = AnnData(stacked, obs=pd.DataFrame({"side": pd.Categorical(labels)}, index=names))
-    with contextlib.redirect_stderr(io.StringIO()):
-        result = asymptotic_wilcoxon(cells, is_log1p=True, group_keys="side", reference="reference")
-    result = result.loc["group"]
-    return result["p_value"].to_numpy(dtype=float), result["z_score"].to_numpy(dtype=float)
-
-
-def benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
-    """Adjusted p-values; NaN counts as 1."""
-    p_values = np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0)
-    order = np.argsort(p_values, kind="stable")
-    ranked = p_values[order] * len(p_values) / np.arange(1, len(p_values) + 1)
-    adjusted = np.empty_like(ranked)
-    adjusted[order] = np.minimum(np.minimum.accumulate(ranked[::-1])[::-1], 1)
+def benjamini_hochberg(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Adjusted p-values (Benjamini and Hochberg 1995) along the last axis; NaN counts as 1."""
+    p = np.nan_to_num(np.asarray(p_values, dtype=float), nan=1.0)
+    count = p.shape[-1]
+    order = np.argsort(p, axis=-1, kind="stable")
+    ranked = np.take_along_axis(p, order, axis=-1) * count / np.arange(1, count + 1)
+    lowest = np.minimum(np.minimum.accumulate(ranked[..., ::-1], axis=-1)[..., ::-1], 1)
+    adjusted = np.empty_like(lowest)
+    np.put_along_axis(adjusted, order, lowest, axis=-1)
     return adjusted
-
-
-def _mean_linear(logs: sp.csr_matrix) -> np.ndarray:
-    """Mean CP10k of each column."""
-    weights = np.expm1(logs.data.astype(np.float64))
-    return np.bincount(logs.indices, weights=weights, minlength=logs.shape[1]) / max(logs.shape[0], 1)

@@ -41,17 +41,31 @@ class CycleGenes:
 
     def present(self, symbols: Sequence[str]) -> CycleGenes:
         """The genes that ``symbols`` hold, under the name they have there."""
-        return CycleGenes(_named(self.s, symbols), _named(self.g2m, symbols))
+        return CycleGenes(named(self.s, symbols), named(self.g2m, symbols))
 
 
-def _named(genes: Sequence[str], symbols: Sequence[str]) -> tuple[str, ...]:
+def named(genes: Sequence[str], symbols: Sequence[str]) -> tuple[str, ...]:
+    """Those of ``genes`` that ``symbols`` hold under their current or their retired name, as named there."""
+    found = (name for name in names_in(genes, symbols) if name is not None)
+    return tuple(dict.fromkeys(found))
+
+
+def names_in(genes: Sequence[str], symbols: Sequence[str]) -> list[str | None]:
+    """What ``symbols`` call each of ``genes``, None where they lack it.
+
+    A gene goes by its current or its retired name; where there is neither, by either in other letters: a mouse's
+    ``Mcm5`` is the orthologue of ``MCM5``.
+    """
     known = set(symbols)
+    alike = {symbol.upper(): symbol for symbol in reversed(symbols)}
     old = {new: retired for retired, new in RENAMED.items()}
-    names = (
-        next((name for name in (gene, RENAMED.get(gene), old.get(gene)) if name in known), None)
-        for gene in genes
-    )
-    return tuple(dict.fromkeys(name for name in names if name is not None))
+    names = []
+    for gene in genes:
+        other = RENAMED.get(gene) or old.get(gene)
+        own = [name for name in (gene, other) if name is not None]
+        exact = next((name for name in own if name in known), None)
+        names.append(exact or next((alike[name.upper()] for name in own if name.upper() in alike), None))
+    return names
 
 
 def read_cycle_genes(path: str | Path | None, n_s: int = 43) -> CycleGenes:

@@ -2,30 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-
-def log_normalised(counts: sp.csr_matrix, target_sum: float = 1e4) -> sp.csr_matrix:
-    """ln(1 + counts / total * ``target_sum``) of each cell, CSR float32; a cell without counts stays zero."""
-    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    scale = np.divide(target_sum, total, out=np.zeros_like(total), where=total > 0)
-    values = np.log1p(counts.data * np.repeat(scale, np.diff(counts.indptr)))
-    return sp.csr_matrix(
-        (values.astype(np.float32), counts.indices.copy(), counts.indptr.copy()), shape=counts.shape
-    )
+_BLOCK = 2_000_000
+"""Stored values that are taken at a time, so that what is made of them in double precision stays small."""
 
 
-def mean_and_variance(matrix: sp.csr_matrix) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and variance (n - 1) of each column, zeros included."""
+def cell_totals(counts: sp.csr_matrix) -> npt.NDArray[np.int64]:
+    """(cells,) sum of each row of integer counts, without a copy of the matrix in a wider type."""
+    total = np.zeros(counts.shape[0], dtype=np.int64)
+    for rows, part in _blocks(counts):
+        sums = np.append(0, np.cumsum(counts.data[part], dtype=np.int64))
+        starts = counts.indptr[rows.start : rows.stop + 1] - part.start
+        total[rows] = np.diff(sums[starts])
+    return total
+
+
+def log_normalised(
+    counts: sp.csr_matrix, target_sum: float = 1e4, total: npt.NDArray[Any] | None = None
+) -> sp.csr_matrix:
+    """ln(1 + counts / total * ``target_sum``) of each cell, CSR float32; a cell without counts stays zero.
+
+    The result shares ``indices`` and ``indptr`` with ``counts``. ``total`` (cells,) are the cells' counts where
+    ``counts`` are not all of their columns.
+    """
+    if total is None:
+        integer = counts.dtype.kind in "iu"
+        total = cell_totals(counts) if integer else np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    scale = np.divide(target_sum, total, out=np.zeros(len(total)), where=total > 0)
+    values = np.empty(len(counts.data), dtype=np.float32)
+    for rows, part in _blocks(counts):
+        stored = np.diff(counts.indptr[rows.start : rows.stop + 1])
+        values[part] = np.log1p(counts.data[part] * np.repeat(scale[rows], stored))
+    return sp.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def _blocks(matrix: sp.csr_matrix) -> Iterator[tuple[slice, slice]]:
+    """Rows and their stored values, about `_BLOCK` values at a time."""
+    rows = matrix.shape[0]
+    size = max(1, int(rows * _BLOCK / max(len(matrix.data), 1)))
+    for start in range(0, rows, size):
+        stop = min(start + size, rows)
+        yield slice(start, stop), slice(matrix.indptr[start], matrix.indptr[stop])
+
+
+def mean_and_variance(
+    matrix: sp.csr_matrix, linear: bool = False
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and variance (n - 1) of each column, zeros included; of ``exp(x) - 1`` where ``linear``."""
     rows, columns = matrix.shape
-    mean = np.bincount(matrix.indices, weights=matrix.data, minlength=columns) / rows
-    square = (
-        np.bincount(matrix.indices, weights=matrix.data.astype(np.float64) ** 2, minlength=columns) / rows
-    )
-    return mean, np.maximum(square - mean**2, 0) * rows / max(rows - 1, 1)
+    total, square = np.zeros(columns), np.zeros(columns)
+    for _, part in _blocks(matrix):
+        values = (np.expm1(matrix.data[part]) if linear else matrix.data[part]).astype(np.float64)
+        total += np.bincount(matrix.indices[part], weights=values, minlength=columns)
+        square += np.bincount(matrix.indices[part], weights=values * values, minlength=columns)
+    mean = total / rows
+    return mean, np.maximum(square / rows - mean**2, 0) * rows / max(rows - 1, 1)
 
 
 def variable_genes(
@@ -37,11 +75,9 @@ def variable_genes(
     and scaled by the median absolute deviation of its bin (``n_bins`` bins of equal numbers of genes by
     mean).
     """
-    linear = logs.copy()
-    linear.data = np.expm1(linear.data.astype(np.float64))
-    mean, variance = mean_and_variance(linear)
-    seen = np.bincount(logs.indices, minlength=logs.shape[1]) >= max(min_cells, 1)
-    usable = seen & (mean > 0) & (variance > 0)
+    mean, variance = mean_and_variance(logs, linear=True)
+    seen = sum(np.bincount(logs.indices[part], minlength=logs.shape[1]) for _, part in _blocks(logs))
+    usable = (seen >= max(min_cells, 1)) & (mean > 0) & (variance > 0)
     score = np.full(len(mean), -np.inf)
     if usable.any():
         table = pd.DataFrame(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from hyped_core.params import Params
+from hyped_seq.annotate.change_params import ChangeParams
+from hyped_seq.annotate.phase_params import PhaseParams
 
 
 class QualityParams(Params):
@@ -17,27 +19,55 @@ class QualityParams(Params):
     min_genes: float | None = None
     """Least genes per cell (else from the data, on the log scale)."""
     max_counts: float | None = None
-    """Most counts per cell (None: no bound; doublets are judged by hashtags)."""
+    """Most counts per cell (None: no bound; doublets are judged by hashtags and by `DoubletParams`)."""
     max_mito_pct: float | None = None
     """Most mitochondrial counts in percent (else from the data)."""
+    mito_floor_pct: float = Field(5.0, ge=0, le=100)
+    """The bound from the data is at least so many percent: deviations are tiny in nuclei and cells with little mito."""
     min_cells_per_gene: int = Field(1, ge=0)
-    """Genes seen in fewer cells do not enter variable genes and contrasts; none is removed from the files."""
+    """Genes seen in fewer cells do not enter the variable genes; none is removed from the files."""
 
 
-class PhaseParams(Params):
-    """How phases of cells that were not sorted are told."""
+class DoubletParams(Params):
+    """Doublets as expression shows them: cells that look like the sum of two."""
 
-    penalties: tuple[float, ...] = Field((0.003, 0.01, 0.03, 0.1), min_length=1)
-    """Inverse regularisation strengths C of the classifier; that with the least held-out loss is taken."""
-    adapt_composition: bool = True
-    """Whether the share of phases among unsorted cells is estimated per pool and taken as the prior there.
-    The sorter set the shares that the classifier is trained on, so they say nothing about other cells."""
-    folds: int = Field(5, ge=2)
-    """Folds of the held-out accuracy."""
-    min_genes: int = Field(6, ge=2)
-    """With fewer cycle genes in the matrix no phase is told from expression."""
-    min_cells: int = Field(10, ge=2)
-    """With fewer sorted cells in a phase no classifier is trained."""
+    enabled: bool = True
+    remove: bool = False
+    """Whether predicted doublets are removed (they are always marked)."""
+    threshold: float = Field(0.5, gt=0, le=1)
+    """Least probability at which a cell is marked ``predicted_doublet``."""
+    share_per_1000: float = Field(0.008, ge=0, lt=1)
+    """Share of doublets per 1,000 cells of a pool, where hashtags do not say how many there are."""
+    n_genes: int = Field(500, ge=10)
+    """Variable genes of the pool that enter."""
+    n_components: int = Field(10, ge=2)
+    """Principal components of the pool that enter."""
+    ratio: float = Field(2.0, gt=0)
+    """Doublets made up per cell of the pool, up to ``most``."""
+    most: int = Field(10_000, ge=100)
+    """Most doublets made up in a pool."""
+    min_cells: int = Field(50, ge=20)
+    """Pools with fewer cells get no score."""
+
+
+class AmbientParams(Params):
+    """Share of molecules that come from the soup, told by genes that a condition's cells cannot express."""
+
+    enabled: bool = True
+    min_fold: float = Field(5.0, gt=1)
+    """A gene tells only where the soup holds this many times of it than the cells' own expression."""
+    min_cells: int = Field(20, ge=5)
+    """Groups with fewer cells are not used."""
+    min_probability: float = Field(0.9, ge=0, le=1)
+    """Cells whose hashtag is less sure are not used."""
+    max_doublet_score: float = Field(0.2, ge=0, le=1)
+    """Cells with a higher doublet score are not used."""
+    n_bootstrap: int = Field(200, ge=20)
+    """Resamplings of cells behind the 95 % interval."""
+    empty_counts: int = Field(100, ge=1)
+    """Removed barcodes with at most so many molecules count as empty droplets."""
+    empty_molecules: int = Field(20_000, ge=1)
+    """With as many molecules in empty droplets, these give the soup's composition, else the mean of the cells."""
 
 
 class AnnotateParams(Params):
@@ -45,6 +75,10 @@ class AnnotateParams(Params):
 
     quality: QualityParams = QualityParams()
     """Removal of cells."""
+    doublets: DoubletParams = DoubletParams()
+    """Doublets from expression."""
+    ambient: AmbientParams = AmbientParams()
+    """Molecules from the soup."""
     phase: PhaseParams = PhaseParams()
     """Phases from expression."""
     target_sum: float = Field(1e4, gt=0)
@@ -57,11 +91,11 @@ class AnnotateParams(Params):
     """Whether to compute a t-SNE (the paper's map)."""
     perplexity: float = Field(30.0, gt=1)
     """Perplexity of the t-SNE."""
-    umap: bool = False
+    umap: bool = True
     """Whether to compute neighbours and a UMAP (by scanpy)."""
     n_neighbors: int = Field(15, ge=2)
     """Neighbours of each cell in the graph."""
+    changes: ChangeParams = ChangeParams()
+    """Contrasts between conditions."""
     top_genes: int = Field(10, ge=1)
     """Genes listed per contrast in ``uns`` (``de.csv`` has all)."""
-    min_group: int = Field(5, ge=2)
-    """Groups with fewer cells enter no contrast."""

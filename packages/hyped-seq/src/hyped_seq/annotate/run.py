@@ -1,4 +1,4 @@
-"""`annotate`: joins counts and calls, removes bad cells, normalises, embeds, calls phases and contrasts."""
+"""`annotate`: joins counts and calls, removes bad cells, normalises, embeds, calls phases and finds what changes."""
 
 from __future__ import annotations
 
@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import scipy.sparse as sp
 
-from hyped_core.design import Design, Perturbation
-from hyped_core.design.model import CONTROL
+from hyped_core.design import Design
 from hyped_core.errors import InvalidDataError, MissingFileError
 from hyped_core.io.atomic import write_json
-from hyped_seq.annotate.contrasts import COLUMNS as CONTRAST_COLUMNS
-from hyped_seq.annotate.contrasts import plan_contrasts, run_contrasts
+from hyped_seq.annotate.ambient import ASSUMPTIONS, find_ambient
+from hyped_seq.annotate.cells import as_categories, cell_table, match_calls, perturbations_json, tally
+from hyped_seq.annotate.changes import OUTPUTS as CHANGES
+from hyped_seq.annotate.changes import Changes, find_changes, no_changes, top_genes, write_changes
 from hyped_seq.annotate.cycle_genes import CycleGenes
+from hyped_seq.annotate.doublets import find_doublets
 from hyped_seq.annotate.embedding import embed
 from hyped_seq.annotate.normalise import log_normalised, variable_genes
-from hyped_seq.annotate.params import AnnotateParams
-from hyped_seq.annotate.phases import PHASES, call_phases
-from hyped_seq.annotate.quality import cell_figures, judge
+from hyped_seq.annotate.params import AmbientParams, AnnotateParams
+from hyped_seq.annotate.parts import part
+from hyped_seq.annotate.phase_store import PhaseClassifier
+from hyped_seq.annotate.phases import call_phases
+from hyped_seq.annotate.quality import REMOVED_COLUMNS, Quality, cell_figures, judge, removal_notes
 from hyped_seq.ingest.estimate import Rate, h5ad_shape, plan
 from hyped_seq.ingest.output import output_files
 from hyped_seq.readers.h5ad import read_h5ad, write_h5ad
@@ -33,21 +38,29 @@ if TYPE_CHECKING:
 
     from hyped_core.context import RunContext
 
-OUTPUTS = ("rna.h5ad", "isoform.h5ad", "hto.h5ad", "removed.csv", "de.csv", "annotate.json")
+CLASSIFIER = "phase_classifier.json"
+"""What was trained on sorted cells, for experiments that have none (``phase: {classifier: FILE}``)."""
+OUTPUTS = ("rna.h5ad", "isoform.h5ad", "hto.h5ad", "removed.csv", *CHANGES, "annotate.json", CLASSIFIER)
+
+_BYTES_PER_GENE, _BYTES_PER_TRANSCRIPT = 10_000, 1_000
+"""What ``de.csv`` and ``isoform_usage.csv`` take with the contrasts of four conditions, with and without phases."""
 
 
 @dataclass
 class Annotated:
-    """Annotated modalities over the same cells, the removed cells, the contrasts and the record."""
+    """Annotated modalities over the same cells, the removed cells, what changes, the record, and what was trained."""
 
     modalities: dict[str, AnnData]
     removed: pd.DataFrame
-    contrasts: pd.DataFrame
+    changes: Changes
     record: dict[str, Any]
+    classifier: PhaseClassifier | None = None
 
 
 def read_ingested(folder: str | Path) -> dict[str, AnnData]:
     """The modalities that `hyped seq ingest` wrote to ``folder``; ``rna`` or, for hashtags alone, ``hto``.
+
+    Counts are in ``layers["counts"]``; ``X``, which holds them too, is not read.
 
     Raises
     ------
@@ -55,13 +68,26 @@ def read_ingested(folder: str | Path) -> dict[str, AnnData]:
         Neither rna.h5ad nor hto.h5ad, or the modalities hold different cells.
     """
     folder = Path(folder)
-    modalities = {name: read_h5ad(folder / f"{name}.h5ad") for name in _modalities(folder)}
+    modalities = {name: _read_counts(folder / f"{name}.h5ad") for name in _modalities(folder)}
     for name, data in modalities.items():
         if "rna" in modalities and list(data.obs_names) != list(modalities["rna"].obs_names):
             raise InvalidDataError(
                 "holds other cells than rna.h5ad", where=folder / f"{name}.h5ad", mend="ingest all again"
             )
     return modalities
+
+
+def _read_counts(path: Path) -> AnnData:
+    import h5py
+    from anndata import AnnData
+    from anndata.io import read_elem
+
+    try:
+        with h5py.File(path) as file:
+            counts = read_elem(file["layers/counts"])
+            return AnnData(None, obs=read_elem(file["obs"]), var=read_elem(file["var"]), layers={"counts": counts})
+    except Exception:  # noqa: BLE001  whatever the short way cannot read, the long one reads or refuses by a typed error
+        return read_h5ad(path)
 
 
 def _modalities(folder: Path) -> list[str]:
@@ -85,13 +111,16 @@ def estimate_annotate(folder: str | Path, params: AnnotateParams) -> dict[str, A
     names = _modalities(Path(folder))
     shapes = {name: h5ad_shape(Path(folder) / f"{name}.h5ad") for name in names}
     made = [name for name in OUTPUTS if not name.endswith(".h5ad") or name.removesuffix(".h5ad") in names]
-    slow = 50.0 if params.umap else 300.0 if params.tsne else 1000.0
-    return plan(shapes, made, Rate(1.25, 800.0, 2.0, slow if "rna" in names else 10000.0, 1e6))
+    slow = 200.0 if params.tsne else 500.0
+    found = plan(shapes, made, Rate(1.25, 800.0, 8.0, slow if "rna" in names else 10000.0, 2e6))
+    genes, transcripts = (shapes[name].features if name in shapes else 0 for name in ("rna", "isoform"))
+    found["bytes"] += genes * _BYTES_PER_GENE + transcripts * _BYTES_PER_TRANSCRIPT
+    return found
 
 
 def annotate(
     modalities: dict[str, AnnData],
-    calls: pd.DataFrame,
+    calls: pd.DataFrame | None,
     design: Design,
     params: AnnotateParams,
     cycle_genes: CycleGenes,
@@ -101,10 +130,13 @@ def annotate(
 ) -> Annotated:
     """Annotate the cells of ``modalities`` (as `read_ingested` gives them) with the calls of `demultiplex`.
 
-    ``calls_from`` is the file that errors about the calls name.
+    ``modalities`` is emptied on the way, so that memory holds each matrix once. ``calls`` is None where there are no
+    hashtags: a pool's condition is then known if it has one (`match_calls`). ``calls_from`` is the file that errors
+    about the calls name.
 
-    Cells leave by quality alone; doublets and negatives stay, marked by ``hashtag_kind``. Where there are
-    hashtags and no genes, cells get their calls and what follows from them by the design, and all stay.
+    Cells leave by quality alone, and predicted doublets if ``params.doublets.remove``; doublets and negatives by
+    hashtags stay, marked by ``hashtag_kind``. Where there are hashtags and no genes, cells get their calls and what
+    follows from them by the design, and all stay.
 
     Raises
     ------
@@ -112,184 +144,211 @@ def annotate(
         Cells of the calls are not those of the matrices, counts are none, or nothing is left.
     """
     if "rna" not in modalities:
-        return _annotate_hashtags(modalities["hto"], calls, design, calls_from)
-    rna = modalities["rna"]
-    counts = as_counts(rna.layers["counts"] if "counts" in rna.layers else rna.X, "rna")
-    calls = _match_calls(calls, list(rna.obs_names), calls_from)
-    pools = rna.obs["pool"].astype(str)
-    figures = cell_figures(counts, rna.var["symbol"], rna.obs.get("mito_pct"))
-    figures.index = rna.obs_names
-    quality = judge(figures, pools, params.quality)
-    keep = quality.keep
-    obs = _obs(rna.obs[keep], figures[keep], calls[keep], design)
-    logs = log_normalised(counts[keep], params.target_sum)
-    symbols = list(rna.var["symbol"].astype(str))
-    phases = call_phases(
-        logs, symbols, obs["assigned_phase"], obs["pool"], cycle_genes, params.phase, seed=context.seed
-    )
-    phase_table = phases.table.copy()
-    phase_table.loc[(obs["hashtag_kind"] == "doublet").to_numpy(), ["phase", "phase_source"]] = ["", "none"]
-    for column in phase_table.columns:
-        obs[column] = phase_table[column]
-    singlet = (obs["hashtag_kind"] == "singlet").to_numpy()
-    tested = obs["assigned_condition"].where(singlet, "")
-    plans = plan_contrasts(tested, obs["pool"].astype(str), design, params.min_group)
-    contrasts = run_contrasts(logs, rna.var, tested, plans, design, params.quality.min_cells_per_gene)
-    _as_categories(obs, design)
-    annotated = _modality(rna, keep, obs, logs, counts[keep])
+        return _annotate_hashtags(modalities.pop("hto"), calls, design, calls_from)
+    rna = modalities.pop("rna")
+    var, given = rna.var, rna.obs
+    counts = _counts(rna, "rna")
+    del rna
+    matched = match_calls(calls, given, design, calls_from)
+    with part(context, "quality"):
+        figures = cell_figures(counts, var["symbol"], given.get("mito_pct"))
+        figures.index = given.index
+        quality = judge(figures, given["pool"], params.quality)
+        keep, removed = quality.keep, quality.removed
+        empty = _empty_droplets(counts, figures, given["pool"], keep, params.ambient)
+        counts = _rows(counts, keep)
+    obs = cell_table(given[keep], figures[keep], matched[keep], design)
+    record = _quality_record(quality, figures, given["pool"])
+    notes = record["quality_notes"]
+    if params.doublets.enabled:
+        with part(context, "doublets"):
+            found = find_doublets(counts, obs, params.doublets, seed=context.seed, target_sum=params.target_sum)
+        obs["doublet_score"], obs["predicted_doublet"] = found.score, found.predicted
+        record["doublets"] = {"threshold": params.doublets.threshold, "removed": params.doublets.remove, **found.record}
+        notes += [f"doublets of {pool}: not scored, {entry['reason']}" for pool, entry in found.record.items()
+                  if "reason" in entry]  # fmt: skip
+        if params.doublets.remove:
+            stay = ~found.predicted
+            removed = _with_doublets(removed, obs[~stay], params.doublets.threshold, given.index)
+            counts, obs = _rows(counts, stay), obs[stay].copy()
+            keep = given.index.isin(obs.index)
+    if params.ambient.enabled:
+        with part(context, "soup"):
+            soup = find_ambient(counts, obs, var["symbol"], design, params.ambient, seed=context.seed, empty=empty)
+        obs["ambient_share"] = soup.share
+        record["ambient"] = {"assumptions": list(ASSUMPTIONS), **soup.record}
+    logs = log_normalised(counts, params.target_sum)
+    with part(context, "phases"):
+        record["phase"], classifier = _add_phases(obs, logs, counts, var, cycle_genes, params, context)
+    notes += [record["phase"]["note"]] if "note" in record["phase"] else []
+    as_categories(obs, design)
+    annotated = _modality(var, obs, counts, logs)
     annotated.var["highly_variable"] = variable_genes(
         logs, params.n_variable_genes, params.quality.min_cells_per_gene
     )
-    embed(annotated, params, context=context)
-    record = {
-        "cells": int(keep.sum()),
-        "removed": int((~keep).sum()),
-        "thresholds": quality.thresholds,
-        "kinds": {str(k): int(v) for k, v in obs["hashtag_kind"].value_counts().sort_index().items()},
-        "conditions": {str(k): int(v) for k, v in obs["condition"].value_counts().sort_index().items() if k},
-        "phase": phases.record,
-        "contrasts": [plan.name for plan in plans],
+    notes += embed(annotated, params, context=context)
+    shared = obs.drop(columns=["n_counts", "n_genes"])
+    result = {"rna": annotated}
+    for name in list(modalities):
+        other = modalities.pop(name)
+        result[name] = _modality(other.var, shared, _rows(_counts(other, name), keep))
+        del other
+    with part(context, "changes between conditions"):
+        changes = find_changes(annotated, result.get("isoform"), design, params.changes, context=context)
+    record |= {
+        "cells": len(obs),
+        "removed": len(removed),
+        "kinds": tally(obs, "hashtag_kind"),
+        "conditions": tally(obs, "condition"),
+        "contrasts": changes.record["contrasts"],
+        "changes": changes.record,
         "confounded": [list(pair) for pair in design.flags.confounded],
     }
-    _add_uns(annotated, design, record, contrasts, params)
-    result = {"rna": annotated}
-    shared = [column for column in obs.columns if column not in ("n_counts", "n_genes")]
-    for name in ("isoform", "hto"):
-        if name in modalities:
-            other = modalities[name]
-            raw = as_counts(other.layers["counts"] if "counts" in other.layers else other.X, name)[keep]
-            values = log_normalised(raw, params.target_sum) if name == "isoform" else raw
-            result[name] = _modality(other, keep, obs[shared], values, raw)
-    return Annotated(result, quality.removed, contrasts, record)
+    for name, data in result.items():
+        if data.X is None:
+            own = data.layers["counts"]
+            data.X = log_normalised(own, params.target_sum) if name == "isoform" else own
+    _add_uns(annotated, design, record, changes, params)
+    return Annotated(result, removed, changes, record, classifier)
 
 
 def _annotate_hashtags(
-    hto: AnnData, calls: pd.DataFrame, design: Design, calls_from: str | Path
+    hto: AnnData, calls: pd.DataFrame | None, design: Design, calls_from: str | Path
 ) -> Annotated:
     """Cells of which only hashtags are known; a phase is known where the design's tag says it."""
-    counts = as_counts(hto.layers["counts"] if "counts" in hto.layers else hto.X, "hto")
-    calls = _match_calls(calls, list(hto.obs_names), calls_from)
-    obs = _obs(hto.obs, pd.DataFrame(index=hto.obs_names), calls, design)
+    counts = _counts(hto, "hto")
+    calls = match_calls(calls, hto.obs, design, calls_from)
+    obs = cell_table(hto.obs, pd.DataFrame(index=hto.obs_names), calls, design)
     obs["phase"] = obs["assigned_phase"]
     obs["phase_source"] = np.where(obs["phase"] != "", "hashtag", "none")
-    _as_categories(obs, design)
+    as_categories(obs, design)
+    changes = no_changes("there are no genes")
     record = {
         "cells": hto.n_obs,
         "removed": 0,
-        "kinds": {str(k): int(v) for k, v in obs["hashtag_kind"].value_counts().sort_index().items()},
-        "conditions": {str(k): int(v) for k, v in obs["condition"].value_counts().sort_index().items() if k},
+        "kinds": tally(obs, "hashtag_kind"),
+        "conditions": tally(obs, "condition"),
         "phase": {"method": "from hashtags alone: there are no genes"},
         "contrasts": [],
+        "changes": changes.record,
         "confounded": [list(pair) for pair in design.flags.confounded],
     }
-    everything = np.ones(hto.n_obs, dtype=bool)
-    annotated = _modality(hto, everything, obs, counts, counts)
+    annotated = _modality(hto.var, obs, counts, counts)
     annotated.uns["annotate_json"] = json.dumps(record, sort_keys=True)
     annotated.uns["perturbations_json"] = perturbations_json(design)
-    removed = pd.DataFrame(columns=["cell", "reason"])
-    return Annotated({"hto": annotated}, removed, pd.DataFrame(columns=list(CONTRAST_COLUMNS)), record)
+    return Annotated({"hto": annotated}, pd.DataFrame(columns=list(REMOVED_COLUMNS)), changes, record)
 
 
 def write_annotated(result: Annotated, folder: str | Path) -> None:
-    """Write the h5ad files, ``removed.csv``, ``de.csv`` and ``annotate.json``, all or none."""
+    """Write the h5ad files, ``removed.csv``, the tables of `write_changes`, ``annotate.json`` and `CLASSIFIER`."""
     with output_files(folder, OUTPUTS) as out:
         for name, data in result.modalities.items():
             write_h5ad(data, out / f"{name}.h5ad")
-        result.removed.to_csv(out / "removed.csv", index=False, lineterminator="\n")
-        result.contrasts.to_csv(out / "de.csv", index=False, lineterminator="\n", float_format="%.6g")
+        result.removed.to_csv(out / "removed.csv", index=False, lineterminator="\n", float_format="%.6g")
+        write_changes(result.changes, out)
         write_json(out / "annotate.json", result.record)
+        if result.classifier is not None:
+            write_json(out / CLASSIFIER, result.classifier.to_json())
 
 
-def _match_calls(calls: pd.DataFrame, cells: list[str], where: str | Path) -> pd.DataFrame:
-    """Calls in the order of ``cells``; every cell has to have one."""
-    absent = [cell for cell in cells if cell not in calls.index]
-    if absent:
-        raise InvalidDataError(
-            f"has no call for {len(absent)} of {len(cells)} cells, first {absent[0]!r}",
-            where=where,
-            mend="demultiplex the hto.h5ad of the same ingest",
-        )
-    return calls.loc[cells]
+def _counts(data: AnnData, where: str) -> sp.csr_matrix:
+    """The raw counts of a modality, checked; not copied where they are CSR int32 in order, as ingest writes them."""
+    found = data.layers["counts"] if "counts" in data.layers else data.X
+    if (
+        isinstance(found, sp.csr_matrix)
+        and found.dtype == np.int32
+        and found.has_canonical_format
+        and (not found.nnz or found.data.min() > 0)
+    ):
+        return found
+    return as_counts(found, where)
 
 
-def _obs(obs: pd.DataFrame, figures: pd.DataFrame, calls: pd.DataFrame, design: Design) -> pd.DataFrame:
-    """``obs`` with quality figures, calls, condition and perturbation; still plain text columns."""
-    table = obs.copy()
-    table["pool"] = table["pool"].astype(str)
-    for column in figures.columns:
-        table[column] = figures[column]
-    table["hashtag_call"] = calls["call"]
-    table["hashtag_kind"] = calls["kind"]
-    table["hashtag_probability"] = calls["probability"].astype(np.float32)
-    table["hashtags"] = calls["tags"]
-    table["assigned_condition"] = calls["condition"]
-    only = {pool.name: pool.conditions[0] for pool in design.pools if len(pool.conditions) == 1}
-    from_pool = table["pool"].map(only).fillna("")
-    table["condition"] = table["assigned_condition"].where(table["assigned_condition"] != "", from_pool)
-    table["perturbation"] = table["condition"].map(perturbation_names(design)).fillna("")
-    table["assigned_phase"] = calls["phase"]
-    return table
+def _rows(counts: sp.csr_matrix, keep: npt.NDArray[np.bool_]) -> sp.csr_matrix:
+    return counts if keep.all() else counts[np.flatnonzero(keep)]
 
 
-def perturbation_names(design: Design) -> dict[str, str]:
-    """Condition -> ``"control"``, ``"GENE"`` or ``"GENE1+GENE2"``."""
+def _empty_droplets(
+    counts: sp.csr_matrix,
+    figures: pd.DataFrame,
+    pools: pd.Series,
+    keep: npt.NDArray[np.bool_],
+    params: AmbientParams,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Pool -> (genes,) molecules in removed barcodes with next to none."""
+    empty = ~keep & (figures["n_counts"] <= params.empty_counts).to_numpy()
+    names = pools.astype(str).to_numpy()
     return {
-        item.name: "+".join(change.gene for change in item.perturbation) or CONTROL
-        for item in design.conditions
+        str(pool): np.asarray(counts[np.flatnonzero(empty & (names == pool))].sum(axis=0), dtype=np.float64).ravel()
+        for pool in dict.fromkeys(names[empty])
     }
 
 
-def perturbations_json(design: Design) -> str:
-    """The perturbations by the names of `perturbation_names`, as JSON."""
-    names = perturbation_names(design)
-    records = {
-        names[item.name]: Perturbation(name=names[item.name], changes=item.perturbation).model_dump(
-            mode="json"
-        )
-        for item in design.conditions
-    }
-    return json.dumps(records, sort_keys=True)
+def _quality_record(quality: Quality, figures: pd.DataFrame, pools: pd.Series) -> dict[str, Any]:
+    known = int(figures["mito_pct"].notna().sum())
+    notes = []
+    if not known:
+        notes.append("mito_pct: no gene begins with MT- and the workflow gave none, no cell is judged by it")
+    elif known < len(figures):
+        notes.append(f"mito_pct: not known of {len(figures) - known} cells, which are not judged by it")
+    notes += removal_notes(quality.removed, pools)
+    return {"thresholds": quality.thresholds, "threshold_sources": quality.sources, "quality_notes": notes}
 
 
-def _as_categories(obs: pd.DataFrame, design: Design) -> None:
-    """Text columns with few values become categoricals in a stated order."""
-    conditions = [item.name for item in design.conditions]
-    orders = {
-        "hashtag_kind": ["singlet", "doublet", "negative"],
-        "assigned_condition": conditions,
-        "condition": conditions,
-        "assigned_phase": list(PHASES),
-        "phase": list(PHASES),
-        "phase_classifier": list(PHASES),
-        "phase_score": list(PHASES),
-    }
-    for column in ("pool", "hashtag_call", "hashtags", "perturbation", "phase_source", *orders):
-        if column not in obs:
-            continue
-        values = obs[column].astype(str)
-        order = list(dict.fromkeys([*orders.get(column, ()), *sorted(set(values))]))
-        present = set(values)
-        obs[column] = pd.Categorical(values, categories=[name for name in order if name in present])
+def _with_doublets(removed: pd.DataFrame, gone: pd.DataFrame, threshold: float, order: pd.Index) -> pd.DataFrame:
+    """``removed`` with the predicted doublets in ``gone`` added, in the order of the matrix."""
+    more = gone[["pool", *REMOVED_COLUMNS[3:]]].assign(
+        cell=gone.index, reason=[f"doublet_score {value:.6g} above {threshold:.6g}" for value in gone["doublet_score"]]
+    )
+    table = pd.concat([removed, more[list(REMOVED_COLUMNS)]], ignore_index=True)
+    return table.iloc[np.argsort(order.get_indexer(table["cell"]), kind="stable")].reset_index(drop=True)
+
+
+def _add_phases(
+    obs: pd.DataFrame,
+    logs: sp.csr_matrix,
+    counts: sp.csr_matrix,
+    var: pd.DataFrame,
+    cycle_genes: CycleGenes,
+    params: AnnotateParams,
+    context: RunContext,
+) -> tuple[dict[str, Any], PhaseClassifier | None]:
+    """Add the phases to ``obs``; doublets by hashtags get none. The record, and the classifier that was trained."""
+    phases = call_phases(
+        logs,
+        list(var["symbol"].astype(str)),
+        obs["assigned_phase"],
+        obs["pool"],
+        cycle_genes,
+        params.phase,
+        counts=counts,
+        conditions=obs["assigned_condition"],
+        seed=context.seed,
+    )
+    table = phases.table.copy()
+    table.loc[(obs["hashtag_kind"] == "doublet").to_numpy(), ["phase", "phase_source"]] = ["", "none"]
+    for column in table.columns:
+        obs[column] = table[column]
+    return phases.record, phases.classifier
 
 
 def _modality(
-    data: AnnData, keep: np.ndarray, obs: pd.DataFrame, x: sp.csr_matrix, counts: sp.csr_matrix
+    var: pd.DataFrame, obs: pd.DataFrame, counts: sp.csr_matrix, x: sp.csr_matrix | None = None
 ) -> AnnData:
     from anndata import AnnData
 
-    return AnnData(X=x, obs=obs.copy(), var=data.var.copy(), layers={"counts": counts.copy()})
+    return AnnData(X=x, obs=obs.copy(), var=var.copy(), layers={"counts": counts})
 
 
 def _add_uns(
-    cells: AnnData, design: Design, record: dict[str, Any], contrasts: pd.DataFrame, params: AnnotateParams
+    cells: AnnData, design: Design, record: dict[str, Any], changes: Changes, params: AnnotateParams
 ) -> None:
     """What readers of the file need to know, in plain types that h5ad keeps."""
     cells.uns["log1p"] = {"target_sum": params.target_sum}
     cells.uns["annotate_json"] = json.dumps(record, sort_keys=True)
     cells.uns["design_yaml"] = design.to_yaml()
     cells.uns["perturbations_json"] = perturbations_json(design)
-    cells.uns["phase"] = {key: value for key, value in record["phase"].items() if not isinstance(value, dict)}
-    top = contrasts[contrasts["rank"] <= params.top_genes] if len(contrasts) else contrasts
-    cells.uns["top_genes"] = top.reset_index(drop=True).astype(
-        {c: str for c in top.columns if top[c].dtype == object}
-    )
+    cells.uns["phase"] = {key: value for key, value in record["phase"].items() if not isinstance(value, dict | list)}
+    cells.uns["top_genes"] = top_genes(changes.de, params.top_genes)
+    if len(changes.isoform_usage):
+        cells.uns["top_isoforms"] = top_genes(changes.isoform_usage, params.top_genes)
