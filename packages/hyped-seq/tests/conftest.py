@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,6 +59,50 @@ def seq_world(tmp_path_factory: pytest.TempPathFactory) -> SeqWorld:
     cells = pd.read_parquet(folder / "truth" / "cells.parquet")
     cells.index = cells["pool"] + "_" + cells["barcode"]
     return SeqWorld(folder / "raw", folder / "screen.h5ad", folder / "screen_truth.h5ad", cells)
+
+
+@pytest.fixture(scope="session")
+def ingested(seq_world: SeqWorld, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the simulated experiment after `ingest`."""
+    from hyped_core.context import RunContext
+    from hyped_core.design import default_design
+    from hyped_seq.ingest.genes import read_gene_map
+    from hyped_seq.ingest.params import IngestParams
+    from hyped_seq.ingest.run import ingest_pools, write_ingested
+
+    gene_map = read_gene_map(seq_world.raw / "reference.gtf.gz")
+    result = ingest_pools(seq_world.pools, default_design(), IngestParams(), gene_map, context=RunContext())
+    folder = tmp_path_factory.mktemp("ingested") / "ingest"
+    write_ingested(result, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def calls(ingested: Path) -> pd.DataFrame:
+    """Table of calls of the simulated experiment."""
+    import anndata
+
+    from hyped_core.context import RunContext
+    from hyped_core.design import default_design
+    from hyped_seq.demultiplex.hashed import Hashed
+    from hyped_seq.demultiplex.run import demultiplex
+
+    hto = anndata.read_h5ad(ingested / "hto.h5ad")
+    return demultiplex(hto, Hashed(), default_design(), context=RunContext())
+
+
+@pytest.fixture(scope="session")
+def annotated(ingested: Path, calls: pd.DataFrame) -> Any:
+    """The simulated experiment annotated (`hyped_seq.annotate.run.Annotated`), without t-SNE and UMAP."""
+    from hyped_core.context import RunContext
+    from hyped_core.design import default_design
+    from hyped_seq.annotate.cycle_genes import CycleGenes
+    from hyped_seq.annotate.params import AnnotateParams
+    from hyped_seq.annotate.run import annotate, read_ingested
+
+    params = AnnotateParams.model_validate({"tsne": False, "umap": False})
+    modalities = read_ingested(ingested)
+    return annotate(modalities, calls, default_design(), params, CycleGenes(), context=RunContext())
 
 
 @pytest.fixture
@@ -152,3 +197,74 @@ def public_folder() -> Path:
     if not folder or not Path(folder, "hto").is_dir():
         pytest.skip("HYPED_PUBLIC_DATA names no folder with hto/")
     return Path(folder)
+
+
+@dataclass(frozen=True)
+class SimulatedCells:
+    """Cells as `annotate` would hand them on with perfect calls, and the tables of the truth."""
+
+    rna: Any
+    isoform: Any
+    cells: pd.DataFrame
+    genes: pd.DataFrame
+    transcripts: pd.DataFrame
+
+
+def simulate_cells(seed: int, n_cells: int, **programme: Any) -> SimulatedCells:
+    """Simulated experiment in memory: no files, true hashtag kinds, conditions and phases."""
+    import scipy.sparse as sp
+    from anndata import AnnData
+
+    from hyped_core.context import RunContext
+    from hyped_core.design import default_design
+    from hyped_seq.annotate.normalise import log_normalised
+    from hyped_seq.simulate.counts import pool_counts
+    from hyped_seq.simulate.params import SeqSimulationParams
+    from hyped_seq.simulate.population import draw_pool
+    from hyped_seq.simulate.run import build_programme, pool_sizes
+    from hyped_seq.simulate.truth import gene_table, transcript_table
+
+    design, context = default_design(), RunContext(seed=seed)
+    params = SeqSimulationParams.model_validate({"n_cells": n_cells, "programme": programme}).resolved()
+    made = build_programme(design, params, context)
+    tables, genes, transcripts = [], [], []
+    for name, size in pool_sizes(design, params).items():
+        pool, _ = draw_pool(design, name, size, params, context)
+        rng = context.rng("counts", name)
+        for counts, split in pool_counts(made, pool, params.programme.mito_sd, params.chunk_cells, rng):
+            genes.append(counts)
+            transcripts.append(split)
+        tables.append(pool.table)
+    cells = pd.concat(tables, ignore_index=True)
+    cells.index = cells["pool"] + "_" + cells["barcode"]
+    counts, split = sp.vstack(genes, format="csr"), sp.vstack(transcripts, format="csr")
+    keep = (~cells["low_quality"]).to_numpy()
+    cells, counts, split = cells[keep], counts[keep], split[keep]
+    known = cells["condition"].isin([item.name for item in design.conditions])
+    condition = cells["condition"].where((cells["kind"] == "singlet") & known, "")
+    phase = cells["phase"].where(cells["phase"].isin(["G1", "S", "G2M"]), "")
+    obs = pd.DataFrame(
+        {"pool": cells["pool"], "hashtag_kind": cells["kind"], "assigned_condition": condition, "phase": phase}
+    ).assign(n_counts=counts.sum(axis=1).A1)
+    table = gene_table(made, [design.perturbation(item.name) for item in design.conditions])
+    shares = transcript_table(made, [design.perturbation(item.name) for item in design.conditions])
+    var = pd.DataFrame({"symbol": table["symbol"], "gene_id": table["gene_id"]}).set_index("symbol", drop=False)
+    ids = table["gene_id"].to_numpy()[made.isoforms.gene]
+    of = pd.DataFrame({"transcript_id": shares["transcript"], "gene_id": ids, "symbol": shares["symbol"]})
+    of.index = pd.Index(of["transcript_id"].to_numpy())
+    var.index = pd.Index(var["symbol"].to_numpy())
+    rna = AnnData(log_normalised(counts), obs=obs, var=var, layers={"counts": counts})
+    isoform = AnnData(log_normalised(split), obs=obs, var=of, layers={"counts": split})
+    return SimulatedCells(rna, isoform, cells, table.set_index("symbol"), shares)
+
+
+@pytest.fixture(scope="session")
+def cell_simulator() -> Callable[..., SimulatedCells]:
+    """`simulate_cells`."""
+    return simulate_cells
+
+
+@pytest.fixture(scope="session")
+def simulated_cells() -> SimulatedCells:
+    """1,300 simulated cells at the default difficulty."""
+    return simulate_cells(5, 1300)

@@ -17,9 +17,9 @@ def hyped_models() -> Iterable[ModelSpec]:
         task="demultiplex",
         target=f"{demultiplex}.hashed:Hashed",
         config=f"{demultiplex}.hashed:HashedConfig",
-        summary="Background-centred log counts, a monotone mixture per tag, doublets by expected share.",
+        summary="Background and carriers of each tag, doublets as many as the counts show, calibrated probabilities.",
         licence="BSD-3-Clause",
-        sources=(f"{demultiplex}.background", f"{demultiplex}.calls"),
+        sources=(f"{demultiplex}.levels", f"{demultiplex}.calibration", f"{demultiplex}.calls"),
     )
     yield ModelSpec(
         name="hashsolo",
@@ -30,6 +30,28 @@ def hyped_models() -> Iterable[ModelSpec]:
         needs=Needs(modules=("scanpy",), install="pip install scanpy"),
         licence="BSD-3-Clause",
         citation="Bernstein et al. 2020, doi:10.1016/j.cels.2020.05.010",
+        sources=(f"{demultiplex}.calls",),
+    )
+    yield ModelSpec(
+        name="gmm",
+        task="demultiplex",
+        target=f"{demultiplex}.gmm:Gmm",
+        config=f"{demultiplex}.gmm:GmmConfig",
+        summary="A mixture of two normals for each tag over centred log ratios (GMM-Demux).",
+        needs=Needs(modules=("sklearn",), install="pip install scikit-learn"),
+        licence="BSD-3-Clause",
+        citation="Xin et al. 2020, doi:10.1186/s13059-020-02084-2",
+        sources=(f"{demultiplex}.calls",),
+    )
+    yield ModelSpec(
+        name="quantile",
+        task="demultiplex",
+        target=f"{demultiplex}.quantile:Quantile",
+        config=f"{demultiplex}.quantile:QuantileConfig",
+        summary="A negative-binomial quantile of each tag's background as threshold (HTODemux).",
+        needs=Needs(modules=("sklearn",), install="pip install scikit-learn"),
+        licence="BSD-3-Clause",
+        citation="Stoeckius et al. 2018, doi:10.1186/s13059-018-1603-1",
         sources=(f"{demultiplex}.calls",),
     )
     yield ModelSpec(
@@ -47,6 +69,12 @@ def hyped_models() -> Iterable[ModelSpec]:
 @hookimpl
 def hyped_commands() -> Iterable[CommandSpec]:
     """The commands under `hyped seq`."""
+    yield CommandSpec(
+        ("seq", "process"), "hyped_seq.cli_process:process", "Pools and hashtags from end to end, with a summary."
+    )
+    yield CommandSpec(
+        ("seq", "design"), "hyped_seq.cli_design:design_command", "The start of a design for your pools."
+    )
     yield CommandSpec(
         ("seq", "simulate"),
         "hyped_seq.cli_simulate:simulate",
@@ -67,4 +95,9 @@ def hyped_commands() -> Iterable[CommandSpec]:
         ("seq", "import-cells"),
         "hyped_seq.cli_import_cells:import_cells",
         "A finished h5ad to annotated cells.",
+    )
+    yield CommandSpec(
+        ("seq", "release"),
+        "hyped_seq.cli_release:release",
+        "Annotated cells to one documented h5ad.",
     )
