@@ -65,7 +65,8 @@ def _tables(folder):
     pd.DataFrame(rows, columns=columns).to_csv(folder / "de.csv", index=False)
     usage = [("a_vs_rest", "a", "rest", "all", "UP", 1e-4), ("a_vs_rest", "a", "rest", "all", "SAME", 0.5)]
     usage += [("b_vs_rest", "b", "rest", "all", "UP", 0.5), ("b_vs_rest", "b", "rest", "all", "SAME", 0.5)]
-    pd.DataFrame(usage, columns=[*columns[:5], "p_adjusted"]).to_csv(folder / "isoform_usage.csv", index=False)
+    table = pd.DataFrame(usage, columns=[*columns[:5], "p_adjusted"])
+    table.assign(molecules_group=500, molecules_reference=800).to_csv(folder / "isoform_usage.csv", index=False)
 
 
 def test_changes_are_scored_over_all_cells_against_what_was_planted(tmp_path, bench_host):
@@ -77,6 +78,8 @@ def test_changes_are_scored_over_all_cells_against_what_was_planted(tmp_path, be
     assert metrics["de_false_share"] == pytest.approx(2 / 6), "SAME is false, CYCLE neither true nor false"
     assert metrics["n_planted_switches"] == 2 and metrics["isoform_recall"] == 0.5
     assert metrics["isoform_false_share"] == 0
+    rare = run_model(prepare("changes", section | {"min_molecules": 600}), "pipeline", host=bench_host).metrics
+    assert rare["n_planted_switches"] == 0 and rare["isoform_recall"] is None, "too few molecules to be due"
     (tmp_path / "isoform_usage.csv").unlink()
     with pytest.raises(MissingFileError, match=r"isoform_usage\.csv"):
         prepare("changes", section)

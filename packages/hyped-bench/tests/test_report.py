@@ -33,6 +33,7 @@ SECTIONS = (
     "paper_tables",
     "phases",
     "cells",
+    "changes",
     "quality",
     "movies",
     "provenance",

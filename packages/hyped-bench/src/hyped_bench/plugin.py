@@ -124,7 +124,7 @@ def hyped_tasks() -> Iterable[TaskSpec]:
         "demultiplex",
         f"{tasks}.demultiplex:DemultiplexTask",
         "Assign cells to hashtags",
-        ("accuracy", "f_singlet"),
+        ("accuracy", "f_singlet", "forced_accuracy", "doublet_recall", "doublet_precision", "ece"),
     )
     yield TaskSpec(
         "expression",
@@ -154,9 +154,12 @@ def hyped_tasks() -> Iterable[TaskSpec]:
     )
     yield TaskSpec(
         "phases_rna",
-        f"{tasks}.pipeline:PhasesRnaTask",
+        f"{tasks}.sequencing:PhasesRnaTask",
         "Phases from expression",
-        ("phase_accuracy", "commonest_accuracy", "fraction_error"),
+        (
+            "phase_accuracy", "commonest_accuracy", "score_accuracy", "fraction_error", "held_out_accuracy",
+            "held_out_score_accuracy",
+        ),
     )
     yield TaskSpec(
         "hashtag_counts",
@@ -184,7 +187,13 @@ def hyped_metrics() -> Iterable[MetricSpec]:
             "higher higher higher",
             (1.0, 1.0, 1.0),
         ),
-        ("demultiplex", "demultiplex", "accuracy f_singlet", "higher higher", (1.0, 1.0)),
+        (
+            "demultiplex",
+            "demultiplex",
+            "accuracy f_singlet forced_accuracy called_accuracy expected_calibration_error brier",
+            "higher higher higher higher lower lower",
+            (1.0, 1.0, 1.0, 1.0, 0.0, 0.0),
+        ),
         (
             "expression",
             "expression",
@@ -194,6 +203,7 @@ def hyped_metrics() -> Iterable[MetricSpec]:
         ),
     )
     names = {"f1_from_counts": "f1_iou50", "seg_values": "seg", "foreground_counts": "foreground_recall"}
+    names["expected_calibration_error"] = "ece"
     for task, module, functions, better, perfect in rows:
         for function, direction, best in zip(functions.split(), better.split(), perfect, strict=True):
             yield _metric(names.get(function, function), task, module, function, direction, best)
@@ -205,6 +215,8 @@ def hyped_metrics() -> Iterable[MetricSpec]:
         yield _metric("phase_accuracy", task, "phases", "phase_accuracy", "higher", 1.0)
         yield _metric("commonest_accuracy", task, "phases", "commonest_accuracy", "none", None)
         yield _metric("fraction_error", task, "phases", "fraction_error", "lower", 0.0)
+    for name in ("score_accuracy", "held_out_accuracy", "held_out_score_accuracy"):
+        yield _metric(name, "phases_rna", "phases", "phase_accuracy", "higher", 1.0)
     yield _metric("cycle_position_error", "phases_imaging", "phases", "circular_error", "lower", 0.0)
     yield _metric("cycle_position_constant_error", "phases_imaging", "phases", "circular_error", "none", None)
     for name in ("de_recall", "isoform_recall"):
@@ -253,6 +265,7 @@ def hyped_report_sections() -> Iterable[ReportSectionSpec]:
         ("paper_tables", "The paper's tables"),
         ("phases", "Figure 2a: cell-cycle phases"),
         ("cells", "Figure 2b to d: cells and genes"),
+        ("changes", "What changes between conditions"),
         ("quality", "Quality"),
         ("movies", "Frames"),
         ("provenance", "How every number came about"),

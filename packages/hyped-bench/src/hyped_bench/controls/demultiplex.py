@@ -17,7 +17,7 @@ class TopTag:
     """Calls the tag with the highest log count, tags centred on their medians; empty cells are Negative."""
 
     def assign(self, hto: AnnData, *, context: RunContext) -> pd.DataFrame:
-        """One row a cell: ``call, kind, probability, tags``; the probability is a softmax over tags."""
+        """One row a cell: ``call, kind, probability, tags, forced_call``; the probability is a softmax over tags."""
         counts = np.asarray(hto.X.toarray() if hasattr(hto.X, "toarray") else hto.X, dtype=float)
         logs = np.log1p(counts)
         height = logs - np.median(logs, axis=0)
@@ -32,6 +32,7 @@ class TopTag:
                 "kind": np.where(empty, "negative", "singlet"),
                 "probability": np.where(empty, 1.0, probability),
                 "tags": np.where(empty, "", names),
+                "forced_call": np.where(empty, "", names),
             },
             index=hto.obs_names,
         )

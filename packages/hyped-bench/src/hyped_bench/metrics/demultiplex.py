@@ -60,6 +60,49 @@ def recall_precision(
     )
 
 
+def expected_calibration_error(
+    probability: Sequence[float] | npt.NDArray, right: Sequence[bool] | npt.NDArray, bins: int = 10
+) -> float | None:
+    """Mean over cells of |share right - mean probability| of the cell's bin; ``bins`` of equal width over [0, 1].
+
+    0 where probabilities mean what they say. Always saying the share of calls that are right scores 0 as well: read
+    it beside `brier`.
+
+    Source: Naeini et al. 2015.
+    """
+    stated, hit = np.asarray(probability, dtype=float), np.asarray(right, dtype=float)
+    if stated.size == 0:
+        return None
+    place = np.minimum((stated * bins).astype(int), bins - 1)
+    gap = np.bincount(place, hit - stated, minlength=bins)
+    return float(np.abs(gap).sum() / stated.size)
+
+
+def brier(probability: Sequence[float] | npt.NDArray, right: Sequence[bool] | npt.NDArray) -> float | None:
+    """Mean squared difference of the probability and whether the call is right (1) or not (0).
+
+    Always saying the share s of right calls scores s (1 - s). Source: Brier 1950.
+    """
+    stated, hit = np.asarray(probability, dtype=float), np.asarray(right, dtype=float)
+    return None if stated.size == 0 else float(((stated - hit) ** 2).mean())
+
+
+def forced_accuracy(
+    forced: Sequence[str] | npt.NDArray, truth: Sequence[str] | npt.NDArray
+) -> float | None:
+    """Share of true singlets whose best tag, nothing abstained from and no doublets called, is their sample."""
+    best, true = np.asarray(forced, dtype=object), np.asarray(truth, dtype=object)
+    singlet = ~np.isin(true.astype(str), (DOUBLET, NEGATIVE))
+    return float((best == true)[singlet].mean()) if singlet.any() else None
+
+
+def called_accuracy(table: npt.NDArray, names: Sequence[str]) -> float | None:
+    """Share of the cells called a sample whose sample it is: doublets among them count as wrong."""
+    at = [i for i, name in enumerate(names) if name not in (DOUBLET, NEGATIVE)]
+    called = table[:, at].sum()
+    return float(np.diag(table)[at].sum() / called) if called else None
+
+
 def resampled(table: npt.NDArray, rng: np.random.Generator, draws: int) -> npt.NDArray[np.int64]:
     """``draws`` bootstrap tables: cells resampled with replacement are a multinomial over the table."""
     total = int(table.sum())

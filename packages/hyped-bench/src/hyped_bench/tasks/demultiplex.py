@@ -22,7 +22,14 @@ KEYS = (
     "doublet_precision",
     "negative_recall",
     "negative_precision",
+    "forced_accuracy",
+    "called_accuracy",
+    "abstained_share",
+    "ece",
+    "brier",
 )
+FURTHER = ("forced_call", "doublet_probability", "margin")
+"""Columns that a model may add; the record keeps them."""
 KINDS = {"Doublet": "doublet", "Negative": "negative"}
 
 
@@ -96,6 +103,8 @@ class DemultiplexTask(Task):
             *summary_keys(KEYS, names, ("accuracy", "f_singlet")),
             "n_cells",
             *(f"n_cells_{n}" for n in names),
+            "n_abstained",
+            *(f"n_abstained_{n}" for n in names),
         ]
 
     def score(self, predictions: dict[str, pd.DataFrame]) -> Scores:
@@ -107,7 +116,17 @@ class DemultiplexTask(Task):
             known = calls.loc[truth.index]
             table, names = measure.confusion(known["call"].astype(str).to_numpy(), truth.to_numpy())
             tables[source.name] = (table, names)
-            rows.append({"source": source.name, "n_cells": len(truth), **_scores(table, names)})
+            abstained = int((known["kind"] == "negative").sum())
+            rows.append(
+                {
+                    "source": source.name,
+                    "n_cells": len(truth),
+                    "n_abstained": abstained,
+                    **_scores(table, names),
+                    "abstained_share": abstained / len(truth),
+                    **_of_probabilities(known, truth),
+                }
+            )
             details.append(known.assign(source=source.name, truth=truth).rename_axis("cell").reset_index())
             if len(truth) < len(calls):
                 self.warnings.append(
@@ -120,8 +139,9 @@ class DemultiplexTask(Task):
         for key in KEYS:
             metrics[key] = mean_defined(chosen[key])
             metrics.update({f"{key}_{r['source']}": r[key] for r in units.to_dict("records")})
-        metrics["n_cells"] = int(chosen["n_cells"].sum())
-        metrics.update({f"n_cells_{r['source']}": int(r["n_cells"]) for r in units.to_dict("records")})
+        for key in ("n_cells", "n_abstained"):
+            metrics[key] = int(chosen[key].sum())
+            metrics.update({f"{key}_{r['source']}": int(r[key]) for r in units.to_dict("records")})
         metrics.update(self._intervals(tables, primary))
         confusion = pd.concat([_long(name, *tables[name]) for name in tables], ignore_index=True)
         return Scores(
@@ -156,6 +176,19 @@ def _scores(table: Any, names: list[str]) -> dict[str, float | None]:
         "doublet_precision": doublet[1],
         "negative_recall": negative[0],
         "negative_precision": negative[1],
+        "called_accuracy": measure.called_accuracy(table, names),
+    }
+
+
+def _of_probabilities(calls: pd.DataFrame, truth: pd.Series) -> dict[str, float | None]:
+    """What is measured cell by cell; ``forced_accuracy`` is None where the model names no best tag."""
+    right = (calls["call"].astype(str) == truth).to_numpy()
+    probability = calls["probability"].to_numpy(dtype=float)
+    forced = calls["forced_call"].astype(str).to_numpy() if "forced_call" in calls else None
+    return {
+        "forced_accuracy": None if forced is None else measure.forced_accuracy(forced, truth.to_numpy()),
+        "ece": measure.expected_calibration_error(probability, right),
+        "brier": measure.brier(probability, right),
     }
 
 
@@ -282,4 +315,8 @@ def _checked(result: Any, hto: Any, where: str) -> pd.DataFrame:
     values = result["probability"].to_numpy(dtype=float)
     if not np.isfinite(values).all() or values.min(initial=0) < 0 or values.max(initial=0) > 1 + 1e-9:
         raise PluginError("probabilities must lie in [0, 1]", where=where)
-    return result[columns]
+    forced = set(result["forced_call"].astype(str)) if "forced_call" in result else set()
+    strange = sorted(forced - set(hto.var_names) - {""})
+    if strange:
+        raise PluginError(f"forced calls that are no tag: {strange[:5]}", where=where)
+    return result[[*columns, *(name for name in FURTHER if name in result)]]

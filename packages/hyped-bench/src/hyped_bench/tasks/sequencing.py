@@ -1,20 +1,27 @@
-"""Tasks that score what the sequencing steps wrote: hashtag molecules, and what changes between conditions."""
+"""Tasks that score what the sequencing steps wrote: hashtag molecules, phases of cells, what changes between them."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
 from hyped_bench.metrics.changes import count_scores, false_share, recall, size_correlation
-from hyped_bench.readers import existing, read_cells, read_table, require_columns
+from hyped_bench.metrics.phases import commonest_accuracy, fraction_error, phase_accuracy
+from hyped_bench.readers import existing, read_cells, read_obs, read_table, require_columns
 from hyped_bench.tasks.base import Scores, TaskParams, check_sources, summarise, summary_keys
-from hyped_bench.tasks.pipeline import PipelineTask
+from hyped_bench.tasks.pipeline import PHASE_KEYS, PipelineTask
+from hyped_core.design.phases import PHASE_SYSTEMS, coarse_phase
 from hyped_core.errors import InvalidDataError
 from hyped_core.params import Params
 
+RNA_KEYS = (*PHASE_KEYS, "score_accuracy", "held_out_accuracy", "held_out_score_accuracy", "expected_accuracy")
+"""``score_accuracy``: of the gene score's calls of the same cells. ``held_out_...``: share of the sorted cells whose
+call, by a classifier that had not seen them or by the gene score, is what they were sorted for; the sorter errs too.
+``expected_accuracy``: mean probability of the classifier's calls, ``phase_accuracy`` where it is calibrated."""
 COUNT_KEYS = ("count_pearson", "count_ratio", "count_error", "top_tag_agreement")
 CHANGE_KEYS = ("de_recall", "de_false_share", "fold_change_pearson", "isoform_recall", "isoform_false_share")
 
@@ -98,6 +105,103 @@ class HashtagCountsTask(PipelineTask):
         return Scores(metrics, {"units": units}, {}, warnings)
 
 
+class PhasesRnaSource(Params):
+    """Phases called from expression against true phases."""
+
+    name: str
+    cells: str
+    """Container (table ``rna``) or .h5ad with ``obs.phase``."""
+    truth: str
+    """Table with ``barcode, pool, phase``; cells of more than one phase (multiplets) are left out."""
+    kind: str = "singlet"
+    """Keep true cells of this kind (column ``kind`` of the truth, where there is one)."""
+    pools: tuple[str, ...] | None = None
+    """Keep cells of these pools. Pools sorted by phase say nothing: their phase is read off the hashtag."""
+    primary: bool = True
+
+
+class PhasesRnaParams(TaskParams):
+    """Parameters of the task."""
+
+    sources: tuple[PhasesRnaSource, ...]
+
+
+class PhasesRnaTask(PipelineTask):
+    """Phases (system ``rna``) of cells. Unit: a source."""
+
+    name: ClassVar[str] = "phases_rna"
+    Params: ClassVar[type[TaskParams]] = PhasesRnaParams
+
+    def __init__(self, params: PhasesRnaParams, context: Any) -> None:
+        super().__init__(params, context)
+        self.params: PhasesRnaParams = params
+        check_sources([s.name for s in params.sources])
+
+    def inputs(self) -> list[str]:
+        """Cells and truth."""
+        return [p for s in self.params.sources for p in (s.cells, s.truth)]
+
+    def load(self) -> None:
+        """Check that every file is there."""
+        for path in self.inputs():
+            existing(path)
+
+    def metric_keys(self) -> list[str]:
+        """Keys of the metrics file."""
+        return [*summary_keys(RNA_KEYS, [s.name for s in self.params.sources]), "n_cells"]
+
+    def score(self, predictions: Any = None) -> Scores:
+        """Compare phases cell by cell and fractions by condition."""
+        rows, fractions, confusion = [], [], []
+        for source in self.params.sources:
+            cells, truth = read_obs(source.cells, "rna"), read_table(source.truth)
+            require_columns(cells, ["phase"], source.cells)
+            require_columns(truth, ["barcode", "pool", "phase"], source.truth)
+            if "kind" in truth:
+                truth = truth[truth["kind"].astype(str) == source.kind]
+            if source.pools is not None:
+                truth = truth[truth["pool"].astype(str).isin(source.pools)]
+            truth = truth[truth["phase"].astype(str).isin(PHASE_SYSTEMS["rna"].phases)]
+            truth = truth.set_index(truth["pool"].astype(str) + "_" + truth["barcode"].astype(str))
+            common = cells.index[cells.index.isin(truth.index)]
+            if len(common) == 0:
+                raise InvalidDataError("shares no cell with the truth", where=source.cells)
+            called = cells.loc[common, "phase"].astype(str).to_numpy()
+            true = truth.loc[common, "phase"].astype(str).to_numpy()
+            group = truth.loc[common, "condition" if "condition" in truth else "pool"].astype(str).to_numpy()
+            error, table = fraction_error(
+                pd.DataFrame({"group": group, "phase": called}),
+                pd.DataFrame({"group": group, "phase": true}),
+                ["group"],
+            )
+            rows.append(
+                {
+                    "source": source.name,
+                    "phase_accuracy": phase_accuracy(called, true),
+                    "coarse_accuracy": phase_accuracy(coarse_phase(called, "rna"), coarse_phase(true, "rna")),
+                    "fraction_error": error,
+                    "commonest_accuracy": commonest_accuracy(true),
+                    **_beside(cells, common, true),
+                    "n_cells": len(common),
+                }
+            )
+            fractions.append(table.assign(source=source.name))
+            counts = pd.DataFrame({"truth": true, "call": called}).value_counts().rename("n").reset_index()
+            confusion.append(counts.sort_values(["truth", "call"]).assign(source=source.name))
+        units = pd.DataFrame(rows)
+        names = [s.name for s in self.params.sources]
+        metrics, warnings = summarise(
+            units, RNA_KEYS, names, [s.name for s in self.params.sources if s.primary]
+        )
+        metrics["n_cells"] = int(units["n_cells"].sum())
+        tables = {
+            "units": units,
+            "fractions": pd.concat(fractions, ignore_index=True),
+            "confusion": pd.concat(confusion, ignore_index=True),
+        }
+        return Scores(metrics, tables, {}, warnings)
+
+
 class ChangesSource(Params):
     """The tables of contrasts that `hyped seq annotate` wrote, and what was planted."""
 
@@ -125,6 +229,8 @@ class ChangesParams(TaskParams):
     """Genes whose higher side is below this are too rare to have to be found."""
     min_share_change: float = Field(0.1, gt=0, le=1)
     """Planted changes of a transcript's share at least this large have to be found."""
+    min_molecules: int = Field(100, ge=1)
+    """Genes with fewer molecules on a side of a contrast are too rare for a switch to have to be found."""
 
 
 class ChangesTask(PipelineTask):
@@ -218,7 +324,8 @@ class ChangesTask(PipelineTask):
     def _isoforms(self, source: ChangesSource) -> pd.DataFrame:
         """Gene by contrast: the adjusted p-value of its isoform usage, and the largest planted change of a share."""
         path = f"{source.cells}/isoform_usage.csv"
-        found = self._contrasts(path, source, ["gene", "p_adjusted"])
+        sides_of = ["molecules_group", "molecules_reference"]
+        found = self._contrasts(path, source, ["gene", "p_adjusted", *sides_of])
         truth = read_table(source.transcripts)  # type: ignore[arg-type]
         parts = []
         for group, rows in found.groupby("group", sort=True):
@@ -226,9 +333,10 @@ class ChangesTask(PipelineTask):
             share = {name: np.mean([truth[f"share_{c}"] for c in sides[name]], axis=0) for name in sides}
             apart = pd.Series(np.abs(share["group"] - share["reference"])).groupby(truth["symbol"].to_numpy()).max()
             size = rows["gene"].astype(str).map(apart)
+            enough = rows[sides_of].min(axis=1) >= self.params.min_molecules
             parts.append(
-                rows[["contrast", "gene", "p_adjusted"]].assign(
-                    true_share_change=size, planted=size >= self.params.min_share_change, null=size < 1e-9
+                rows[["contrast", "gene", "p_adjusted", *sides_of]].assign(
+                    true_share_change=size, planted=(size >= self.params.min_share_change) & enough, null=size < 1e-9
                 )
             )
         return pd.concat(parts, ignore_index=True)
@@ -253,3 +361,18 @@ def _planted(truth: pd.DataFrame, condition: str) -> np.ndarray:
     """(genes,) fold change planted in a condition; 1 for one without a column (control)."""
     column = f"log2fc_{condition}"
     return 2.0 ** truth[column].to_numpy(float) if column in truth else np.ones(len(truth))
+
+
+def _beside(cells: pd.DataFrame, scored: pd.Index, true: npt.NDArray) -> dict[str, float | None]:
+    """What the gene score says of the scored cells, and how both do on sorted cells; None without the columns."""
+    found: dict[str, float | None] = dict.fromkeys(RNA_KEYS[len(PHASE_KEYS) :])
+    if "phase_score" in cells:
+        found["score_accuracy"] = phase_accuracy(cells.loc[scored, "phase_score"].astype(str), true)
+    if "phase_probability" in cells:
+        found["expected_accuracy"] = float(cells.loc[scored, "phase_probability"].astype(float).mean())
+    if {"phase_source", "assigned_phase"} <= set(cells.columns):
+        own = cells[cells["phase_source"].astype(str) == "sorted"]
+        for key, column in (("held_out_accuracy", "phase_classifier"), ("held_out_score_accuracy", "phase_score")):
+            if column in own and len(own) and (own[column].astype(str) != "").any():
+                found[key] = phase_accuracy(own[column].astype(str), own["assigned_phase"].astype(str))
+    return found

@@ -102,6 +102,8 @@ def genes(context: ReportContext, container: Container, suffix: str) -> list[str
     ):
         return [context.absent("Figure 2d is not drawn: the cells hold no differential expression.")]
     top = found.assign(contrast=found["contrast"].astype(str), gene=found["gene"].astype(str))
+    if "phase" in top:
+        top = top[top["phase"].astype(str) == "all"]
     parts: list[str] = []
     kinds = (
         (
@@ -115,6 +117,8 @@ def genes(context: ReportContext, container: Container, suffix: str) -> list[str
     for _, words, mask in kinds:
         if mask.any():
             panels.append(heat(container, table, best_genes(top[mask]), words))
+    if not panels:  # two perturbed conditions and no control: the one contrast is neither
+        panels.append(heat(container, table, best_genes(top), "conditions against one another"))
     panels = [p for p in panels if p.matrix]
     if panels:
         warned = sorted({w for w in top.get("warning", []) if isinstance(w, str) and w})
@@ -125,15 +129,14 @@ def genes(context: ReportContext, container: Container, suffix: str) -> list[str
         listing = "; ".join(f"{p.title}: {', '.join(p.rows)}" for p in panels)
         chart = Chart(caption, f"Heat maps of gene expression. {listing}", tuple(panels), height=420)
         parts.append(context.chart(f"figure_2d{suffix}", chart))
-        if container.data.design.flags.pooled_wells:
-            parts.append(context.note("P values take cells as units: wells were pooled, there are no replicates."))
         if warned:
             parts.append(context.alert("Differential expression: " + "; ".join(warned) + "."))
-    names = [
-        c
-        for c in ("contrast", "rank", "gene", "log2_fold_change", "p_adjusted", "n_group", "n_reference")
-        if c in top
-    ]
+    for said in sorted({str(text) for text in top.get("inference", []) if text}):
+        parts.append(context.note(f"P-values: {said}."))
+    columns = (
+        "contrast", "rank", "gene", "log2_fold_change", "p_adjusted", "n_group", "n_reference", "warning",
+    )  # fmt: skip
+    names = [c for c in columns if c in top]
     rows = [[_plain(v) for v in row] for row in top[names].itertuples(index=False)]
     sheet = Table("Top genes of every contrast", names, rows)
     parts.append(context.table(f"top_genes{suffix}", sheet, folded="Top genes of every contrast"))
