@@ -24,6 +24,8 @@ from hyped_seq.demultiplex.calibration import DEFAULT, Calibration, extreme, sig
 from hyped_seq.demultiplex.calls import DOUBLET, NEGATIVE
 from hyped_seq.demultiplex.hashed import Evidence, Hashed, evidence, expected_doublets, two_tag_share
 
+DOUBTFUL = 0.7
+"""Probability below which a user who abstains would abstain."""
 FOLLOWS = (0.0, 0.35, 0.7, 1.05)
 """Tried for `Calibration.follow`."""
 
@@ -94,7 +96,8 @@ def learn(training: Sequence[Seen]) -> Calibration:
     """Calibration of captures with truth, each of the same weight.
 
     ``genuine``: mean ratio of true doublets to droplets with two evident tags. ``follow``: the best of `FOLLOWS` by
-    mean average precision of doublets, which no threshold enters. The two curves: largest likelihood.
+    mean average precision of doublets, which no threshold enters. The two curves: largest likelihood. ``negative``:
+    mean share of true negatives among singlets called with a probability below `DOUBTFUL`.
     """
     ratios = []
     for seen in training:
@@ -122,7 +125,13 @@ def learn(training: Sequence[Seen]) -> Calibration:
     ceiling, *line = minimize(doublet_loss, [0.8, 0.5, 0.8], method="Nelder-Mead", options={"maxiter": 2000}).x
     tag = minimize(tag_loss, [0.0, 0.5, 0.5], method="Nelder-Mead", options={"maxiter": 2000}).x
     doublet = (round(float(sigmoid(ceiling)), 3), *(round(float(v), 3) for v in line))
-    return replace(chosen, doublet=doublet, tag=tuple(round(float(v), 3) for v in tag))
+    learnt = replace(chosen, doublet=doublet, tag=tuple(round(float(v), 3) for v in tag))
+    shares = []
+    for seen in training:
+        call, probability = calls_of(seen, learnt)
+        doubtful = (call != DOUBLET) & (probability < DOUBTFUL)
+        shares.append(float((seen.truth[doubtful] == NEGATIVE).mean()) if doubtful.any() else 0.0)
+    return replace(learnt, negative=round(float(np.mean(shares)), 2))
 
 
 def _ranking(seen: Seen, calibration: Calibration) -> float:
