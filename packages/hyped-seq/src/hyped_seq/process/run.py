@@ -108,6 +108,11 @@ class Job:
         return {"before": before, "versions": [version("hyped-core"), version("hyped-seq")], **more}
 
     @cached_property
+    def _alone(self) -> dict[str, str]:
+        """Pools without hashtags -> their one condition."""
+        return unhashed(self.design, self.source.pools)
+
+    @cached_property
     def _whole_design(self) -> dict[str, Any]:
         return self.design.model_dump(mode="json")
 
@@ -120,8 +125,9 @@ class Job:
         tables = [None if path is None else sha256_file(path) for path in (self.gene_map, self.aliases)]
         params = self.params.ingest.model_dump(mode="json")
         tags = self._tags("condition", "phase")  # what a tag stands for does not change its counts
-        alone = sorted(unhashed(self.design, self.source.pools))
-        return self._facts(self.source.identity(), tables=tables, params=params, tags=tags, unhashed=alone)
+        return self._facts(
+            self.source.identity(), tables=tables, params=params, tags=tags, unhashed=sorted(self._alone)
+        )
 
     def _demultiplex_facts(self, before: dict[str, str]) -> dict[str, Any]:
         from hyped_core.plugins.registry import get_model
@@ -131,8 +137,7 @@ class Job:
         config = spec.load_config(self.params.demultiplex.config)
         model = [spec.key, spec.target, None if config is None else config.model_dump(mode="json"),
                  source_hash(model_modules(spec))]  # fmt: skip
-        alone = unhashed(self.design, self.source.pools)
-        return self._facts(before, model=model, seed=self.context.seed, tags=self._tags(), unhashed=alone)
+        return self._facts(before, model=model, seed=self.context.seed, tags=self._tags(), unhashed=self._alone)
 
     def _annotate_facts(self, before: dict[str, str]) -> dict[str, Any]:
         from hyped_core.io.hashing import sha256_file
@@ -146,9 +151,8 @@ class Job:
         from hyped_seq.ingest.run import ingest_pools, write_ingested
 
         pools = [f"{name}={path}" for name, path in self.source.pools.items()]
-        alone = unhashed(self.design, self.source.pools)
         elsewhere = {name: path for name, path in self.source.hashtags.items()
-                     if path != self.source.pools[name] and name not in alone}  # fmt: skip
+                     if path != self.source.pools[name] and name not in self._alone}  # fmt: skip
         params = self.params.ingest
         if all(
             tag.pool in self.source.hashtags for tag in self.design.hashtags if tag.pool in self.source.pools
@@ -175,8 +179,7 @@ class Job:
         if not (self.layout.ingest / "hto.h5ad").is_file():
             return nothing
         hto = read_h5ad(self.layout.ingest / "hto.h5ad")
-        alone = unhashed(self.design, self.source.pools)
-        hashed = hto[~hto.obs["pool"].astype(str).isin(list(alone)).to_numpy()].copy()
+        hashed = hto[~hto.obs["pool"].astype(str).isin(list(self._alone)).to_numpy()].copy()
         if not hashed.n_obs:
             return nothing
         chosen = self.params.demultiplex
