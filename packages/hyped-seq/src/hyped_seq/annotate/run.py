@@ -30,7 +30,7 @@ from hyped_seq.annotate.phases import call_phases
 from hyped_seq.annotate.quality import REMOVED_COLUMNS, Quality, cell_figures, judge, removal_notes
 from hyped_seq.ingest.estimate import Rate, h5ad_shape, plan
 from hyped_seq.ingest.output import output_files
-from hyped_seq.readers.h5ad import read_h5ad, write_h5ad
+from hyped_seq.readers.h5ad import read_counts_only, write_h5ad
 from hyped_seq.readers.matrix import as_counts
 
 if TYPE_CHECKING:
@@ -68,26 +68,13 @@ def read_ingested(folder: str | Path) -> dict[str, AnnData]:
         Neither rna.h5ad nor hto.h5ad, or the modalities hold different cells.
     """
     folder = Path(folder)
-    modalities = {name: _read_counts(folder / f"{name}.h5ad") for name in _modalities(folder)}
+    modalities = {name: read_counts_only(folder / f"{name}.h5ad") for name in _modalities(folder)}
     for name, data in modalities.items():
         if "rna" in modalities and list(data.obs_names) != list(modalities["rna"].obs_names):
             raise InvalidDataError(
                 "holds other cells than rna.h5ad", where=folder / f"{name}.h5ad", mend="ingest all again"
             )
     return modalities
-
-
-def _read_counts(path: Path) -> AnnData:
-    import h5py
-    from anndata import AnnData
-    from anndata.io import read_elem
-
-    try:
-        with h5py.File(path) as file:
-            counts = read_elem(file["layers/counts"])
-            return AnnData(None, obs=read_elem(file["obs"]), var=read_elem(file["var"]), layers={"counts": counts})
-    except Exception:  # noqa: BLE001  whatever the short way cannot read, the long one reads or refuses by a typed error
-        return read_h5ad(path)
 
 
 def _modalities(folder: Path) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,13 +35,41 @@ def read_h5ad(path: str | Path) -> AnnData:
     """
     import anndata
 
+    with _reading_h5ad(path) as path:
+        return anndata.read_h5ad(path)
+
+
+def read_counts_only(path: str | Path) -> AnnData:
+    """Read ``obs``, ``var``, ``uns`` and ``layers["counts"]`` of an h5ad file, without ``X``, which follows from them.
+
+    A file that has no such layer is read whole.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+        As `read_h5ad`.
+    """
+    import h5py
+    from anndata import AnnData
+    from anndata.io import read_elem
+
+    with _reading_h5ad(path) as path, h5py.File(path) as store:
+        if "layers/counts" in store:
+            parts: dict[str, Any] = {key: read_elem(store[key]) for key in ("obs", "var", "uns") if key in store}
+            return AnnData(layers={"counts": read_elem(store["layers/counts"])}, **parts)
+    return read_h5ad(path)
+
+
+@contextmanager
+def _reading_h5ad(path: str | Path) -> Iterator[Path]:
+    """Turn what goes wrong while ``path`` is read into one typed error that names it."""
     path = Path(path)
     if not path.is_file():
         raise MissingFileError("no such file", where=path, mend="check the path")
     try:
         with warnings.catch_warnings():  # repeated names: each reader refuses, sums or keeps them
             warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
-            return anndata.read_h5ad(path)
+            yield path
     except Exception as error:  # anndata and h5py raise many kinds, some of them private
         raise CorruptFileError(
             f"is not a readable h5ad file: {error}",

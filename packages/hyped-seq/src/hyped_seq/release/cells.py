@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from hyped_core.design import Design, read_design
 from hyped_core.design.model import parse_design
-from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileError
+from hyped_core.errors import InvalidDataError, MissingFileError
 from hyped_seq.ingest.estimate import Rate, h5ad_shape, plan
-from hyped_seq.readers.h5ad import read_h5ad
+from hyped_seq.readers.h5ad import read_counts_only, read_h5ad
 from hyped_seq.release.build import MODALITIES
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def read_cells(folder: str | Path, left_out: Sequence[str] = ()) -> dict[str, An
     """
     folder = Path(folder)
     names = _present(folder, left_out)
-    return {name: (read_h5ad if name == "rna" else _counts_only)(folder / f"{name}.h5ad") for name in names}
+    return {name: (read_h5ad if name == "rna" else read_counts_only)(folder / f"{name}.h5ad") for name in names}
 
 
 def _present(folder: Path, left_out: Sequence[str]) -> list[str]:
@@ -41,26 +41,6 @@ def _present(folder: Path, left_out: Sequence[str]) -> list[str]:
             mend="make them with `hyped seq annotate` or `hyped seq import-cells`",
         )
     return found
-
-
-def _counts_only(path: Path) -> AnnData:
-    """A modality without X where it has a layer of counts."""
-    import h5py
-    from anndata import AnnData
-    from anndata.io import read_elem
-
-    try:
-        with h5py.File(path, "r") as store:
-            if "layers/counts" not in store:
-                return read_h5ad(path)
-            parts: dict[str, Any] = {key: read_elem(store[key]) for key in ("obs", "var", "uns") if key in store}
-            return AnnData(layers={"counts": read_elem(store["layers/counts"])}, **parts)
-    except Exception as error:  # anndata and h5py raise many kinds, some of them private
-        if isinstance(error, CorruptFileError):
-            raise
-        raise CorruptFileError(
-            f"is not a readable h5ad file: {error}", where=path, mend="run the step that writes it again"
-        ) from error
 
 
 def design_of(cells: dict[str, AnnData], folder: str | Path, given: str | Path | None) -> Design:
