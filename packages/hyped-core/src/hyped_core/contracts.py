@@ -81,7 +81,16 @@ class CellEmbedder(Protocol):
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """Removes noise from the planes of one channel."""
+    """Removes noise from the planes of one channel.
+
+    Three things are optional. ``fit(stack, meta, *, context)`` learns a channel from some of its frames (t, y, x),
+    spread over the movie; `denoise` then learns nothing more. ``neighbours``, on the model or on its ``config``, is how
+    many frames before and after a frame its result depends on (0 where absent): a long movie is given in windows with
+    as many frames more on each side. ``denoise_frames(read, count, meta, *, context, frames=None)`` goes through a
+    movie frame by frame and is given no windows: ``read`` gives the frame (y, x) of a number from 0 to ``count`` - 1
+    and may be asked for one more than once; yielded are the frames of the numbers ``frames``, ascending (all where
+    None): (y, x) float32, the pixels that `denoise` of the whole movie gives, whichever frames are asked for.
+    """
 
     def denoise(
         self, stack: npt.NDArray, meta: ImageMeta, *, context: RunContext
