@@ -163,6 +163,16 @@ def test_brightness_limits_leave_out_dim_and_bright_ones():
     assert not keep_brightness(np.zeros((4, 4), np.int32), np.zeros((4, 4), np.float32), 0.5, 2.0).any()
 
 
+@pytest.mark.parametrize("noise", [10.0, 1.0, 0.1, 0.0])
+def test_haze_is_no_nucleus_however_little_noise_there_is(noise):
+    rng = np.random.default_rng(3)
+    yy, xx = np.mgrid[:120, :160]
+    plane = 200.0 + noise * rng.standard_normal((120, 160))
+    for i, (y, x) in enumerate([(30, 30), (30, 80), (80, 40), (60, 120), (100, 90), (90, 140), (60, 75), (20, 130)]):
+        plane += (800.0 if i < 5 else 12.0) * np.exp(-(((np.hypot(yy - y, xx - x)) / 9) ** 4))
+    assert segment(plane.astype(np.float32)).max() == 5
+
+
 def test_a_nucleus_cut_in_three_becomes_one_again_but_three_nuclei_stay():
     yy, xx = np.mgrid[:80, :80]
     angle = np.arctan2(yy - 40, xx - 40)

@@ -10,7 +10,7 @@ from hyped_core.spec import CommandSpec, HealthCheckSpec, ModelSpec, Needs, Read
 
 @hookimpl
 def hyped_models() -> Iterable[ModelSpec]:
-    """Segmenters, trackers and classical denoisers."""
+    """Segmenters, trackers and denoisers."""
     yield ModelSpec(
         "paper", "segment", "hyped_imaging.segment.paper:PaperSegmenter", "hyped_imaging.segment.paper:PaperConfig",
         "The paper's six steps: clip, scale, stack reporters, Gaussian and Otsu, watershed, masks",
@@ -52,16 +52,28 @@ def hyped_models() -> Iterable[ModelSpec]:
         sources=("hyped_imaging.track.objects", "hyped_imaging.track.build_btrack"),
     )  # fmt: skip
     yield ModelSpec(
-        "tv", "denoise", "hyped_imaging.denoise.tv:TotalVariation", "hyped_imaging.denoise.tv:TotalVariationConfig",
-        "Total variation (Chambolle), weight from the noise", licence="BSD-3-Clause",
-        citation="Chambolle 2004, doi:10.1023/B:JMIV.0000011325.36760.1e",
-        sources=("hyped_imaging.denoise.noise",),
+        "photon", "denoise", "hyped_imaging.denoise.photon.model:Photon",
+        "hyped_imaging.denoise.photon.model:PhotonConfig",
+        "Zero-shot: alike patches filtered together, by the camera's noise as the images show it (default)",
+        licence="BSD-3-Clause", citation="after Dabov et al. 2007, doi:10.1109/TIP.2007.901238",
+        sources=("hyped_imaging.denoise.photon", "hyped_imaging.denoise.physics"),
     )  # fmt: skip
-    yield ModelSpec(
-        "nlm", "denoise", "hyped_imaging.denoise.nlm:NonLocalMeans", "hyped_imaging.denoise.nlm:NonLocalMeansConfig",
-        "Non-local means after a variance-stabilising map", licence="BSD-3-Clause",
-        citation="Buades et al. 2005; Foi 2009", sources=("hyped_imaging.denoise.noise",),
+    fm2s = tuple(
+        f"hyped_imaging.denoise.{name}"
+        for name in (
+            "physics", "fm2s.config", "fm2s.constants", "fm2s.estimate", "fm2s.inference", "fm2s.network",
+            "fm2s.noise", "fm2s.target", "fm2s.training", "fm2s.weights",
+        )
     )  # fmt: skip
+    torch = Needs(modules=("torch", "safetensors"), install="pip install 'hyped-imaging[torch]'")
+    for name, config, summary in (
+        ("fm2s", "Fm2sConfig", "FM2S (the paper's): a small network learnt on each image from noise made for it"),
+        ("fm2s-series", "Fm2sSeriesConfig", "FM2S learnt once for all frames of a channel"),
+    ):
+        yield ModelSpec(
+            name, "denoise", "hyped_imaging.denoise.fm2s.model:Fm2s", f"hyped_imaging.denoise.fm2s.config:{config}",
+            summary, needs=torch, licence="BSD-3-Clause", citation="Liu et al. 2025, arXiv:2412.10031", sources=fm2s,
+        )  # fmt: skip
 
 
 @hookimpl
@@ -86,6 +98,9 @@ def hyped_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(("imaging", "track"), "hyped_imaging.cli_track:track", "Link nuclei over time.")
     yield CommandSpec(
         ("imaging", "phases"), "hyped_imaging.cli_phases:phases", "Call cell-cycle phases along tracks."
+    )
+    yield CommandSpec(
+        ("imaging", "denoise"), "hyped_imaging.cli_denoise:denoise", "Camera noise off a movie or an image."
     )
     yield CommandSpec(
         ("imaging", "process"), "hyped_imaging.cli_process:process", "All of it: from your own file to phases."

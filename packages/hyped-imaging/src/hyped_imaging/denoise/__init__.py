@@ -1,2 +1,1 @@
-"""Classical denoisers of single planes: total variation, and non-local means after a variance-stabilising
-map."""
+"""Denoisers of images and movies: zero-shot from the noise physics, FM2S, and the step that applies one to a movie."""

@@ -35,6 +35,9 @@ class BlobConfig(Params):
     """Gaussian before thresholding, in diameters."""
     sensitivity: float = Field(5.0, gt=0)
     """How many times the noise a nucleus' pixels lie above the background."""
+    floor: float = Field(0.08, ge=0, lt=1)
+    """... and the least share of the frame's nuclei's brightness that they lie above it, however little noise there is:
+    else haze and dust would count as nuclei in a frame with hardly any, as in a denoised one."""
     outline: float = Field(0.45, gt=0, lt=1)
     """Where the edge of a nucleus lies, as a share of its own brightness: dim ones keep their size."""
     blob: float = Field(0.18, gt=0)
@@ -71,7 +74,22 @@ def segment_blobs(planes: FloatImage, pixel_size_um: float, config: BlobConfig) 
     signal = in_noise_units(planes[0], diameter, config.smooth * diameter)
     for plane in planes[1:]:
         signal += in_noise_units(plane, diameter, config.smooth * diameter)
+    least = config.floor * typical_brightness(signal, max(1, int(diameter / 9)))
+    if least > config.sensitivity:  # as if there were more noise: what counts in units of noise counts alike
+        signal *= np.float32(config.sensitivity / least)
     return split_blobs(signal, diameter, config)
+
+
+def typical_brightness(signal: FloatImage, step: int = 1) -> float:
+    """Median of what lies above Otsu's threshold of the square root of ``signal``, at every ``step``-th pixel; 0 where
+    nothing is above 0."""
+    from skimage.filters import threshold_otsu
+
+    roots = np.sqrt(np.maximum(signal[::step, ::step], 0))
+    roots = roots[roots > 0]
+    if not roots.size or roots.min() == roots.max():
+        return 0.0
+    return float(np.median(roots[roots > threshold_otsu(roots)])) ** 2
 
 
 def in_noise_units(plane: FloatImage, diameter: float, sigma: float) -> FloatImage:
