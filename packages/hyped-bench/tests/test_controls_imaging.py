@@ -1,4 +1,4 @@
-"""Denoise, segment and track controls on images and tracks that are known."""
+"""Segment and track controls on images and tracks that are known."""
 
 from __future__ import annotations
 
@@ -6,32 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hyped_bench.controls.denoise import Gaussian, GaussianConfig, Identity, Median
 from hyped_bench.controls.segment import Otsu, OtsuConfig
 from hyped_bench.controls.track import NearestConfig, NearestTracker
 from hyped_core.context import RunContext
-from hyped_core.contracts import Denoiser, ImageMeta, Segmenter, Tracker
+from hyped_core.contracts import ImageMeta, Segmenter, Tracker
 from hyped_core.errors import DesignError
 
 CONTEXT = RunContext()
-
-
-@pytest.mark.parametrize("model", [Identity(), Gaussian(), Median()])
-def test_denoisers_keep_shape_input_and_planes_apart(model):
-    stack = np.zeros((3, 20, 20), np.uint16)
-    stack[1] = 100
-    before = stack.copy()
-    result = model.denoise(stack, ImageMeta(), context=CONTEXT)
-    assert isinstance(model, Denoiser)
-    assert result.shape == stack.shape and result.dtype == np.float32
-    assert np.array_equal(stack, before)
-    assert (result[0] == 0).all() and (result[1] == 100).all()  # nothing leaks from plane to plane
-
-
-def test_blur_lowers_noise_as_theory_says():
-    noise = np.random.default_rng(0).normal(0, 1, (1, 300, 300)).astype(np.float32)
-    result = Gaussian(GaussianConfig(sigma_px=2.0)).denoise(noise, ImageMeta(), context=CONTEXT)
-    assert result.std() == pytest.approx(1 / (2 * np.sqrt(np.pi) * 2.0), rel=0.05)
 
 
 def test_otsu_finds_separate_blobs_and_merges_touching_ones():

@@ -74,6 +74,15 @@ def test_signal_to_noise_by_hand():
     assert measure.decibel(None) is None
 
 
+def test_signal_to_error_leaves_offset_and_scale_out(pair):
+    noisy, clean = pair
+    found = measure.signal_to_error(noisy, clean)
+    assert found == pytest.approx(10 * math.log10(clean.var() / np.mean((noisy - clean) ** 2)))
+    assert measure.signal_to_error(3 * noisy + 500, 3 * clean + 500) == pytest.approx(found)
+    assert measure.signal_to_error(np.full(clean.shape, clean.mean()), clean) == pytest.approx(0)
+    assert measure.signal_to_error(clean, clean) is None and measure.signal_to_error([1.0], [2.0]) is None
+
+
 def test_shapes_must_agree():
     with pytest.raises(InvalidDataError, match="shape"):
         measure.mse(np.zeros((2, 2)), np.zeros((2, 3)))

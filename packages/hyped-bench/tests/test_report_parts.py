@@ -144,7 +144,13 @@ def test_best_control_follows_the_direction() -> None:
 def test_counts_leave_out_those_of_single_sources() -> None:
     record = {"params": {"sources": [{"name": "S0"}, {"name": "S1"}]}}
     own = Entry("x", "m", "model", "ok", "", {"n_cells": 5, "n_cells_S0": 2, "n_cells_S1": 3, "acc": 1.0}, record)
-    assert counts([own]) == ["n_cells"]
+    assert counts([own], Metric("psnr", "higher")) == ["n_cells"]
+
+
+def test_counts_are_those_of_the_kind_of_reference() -> None:
+    own = entry("m", n_fields=4, n_self_fields=3, n_downstream_planes=2)
+    assert counts([own], Metric("psnr", "higher")) == ["n_fields"]
+    assert counts([own], Metric("downstream_seg", "higher")) == ["n_downstream_planes"]
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e12, max_value=1e12))

@@ -221,7 +221,11 @@ def write_demo(folder: Path, seed: int = 0) -> dict[str, Any]:
     scene, labels = f"{container}/movies/{SCENE}.zarr", f"{container}/labels/{SCENE}.zarr"
     tracks, clean = f"{truth}/tracks.parquet", f"{truth}/clean/{SCENE}.zarr"
     return {
-        "denoise": {"sources": [{"name": "demo", "noisy": scene, "clean": clean, "frames": [0, 5, 10]}]},
+        "denoise": {
+            "sources": [
+                {"name": "demo", "noisy": scene, "reference": "clean", "clean": clean, "frames": [0, 5, 10]}
+            ]
+        },
         "segment": {"sources": [{"name": "demo", "movie": scene, "truth": labels, "frames": [0, 7, 13]}]},
         "track": {"sources": [{"name": "demo", "table": tracks, "scene": SCENE}]},
         "demultiplex": {

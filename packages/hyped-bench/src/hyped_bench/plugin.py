@@ -11,8 +11,19 @@ _LICENCE = "BSD-3-Clause"
 _LINEAR = "Ahlmann-Eltze, Huber and Anders, Nature Methods 2025"
 _CONTROLS = (
     ("identity", "denoise", "denoise:Identity", None, "Returns the noisy stack", ""),
-    ("gaussian", "denoise", "denoise:Gaussian", "denoise:GaussianConfig", "Gaussian blur of each plane", ""),
+    (
+        "gaussian", "denoise", "denoise:Gaussian", "denoise:GaussianConfig",
+        "Gaussian blur of each plane, of the width with the least estimated error", "Stein 1981",
+    ),
     ("median", "denoise", "denoise:Median", "denoise:MedianConfig", "Median filter of each plane", ""),
+    (
+        "tv", "denoise", "denoise_tv:TotalVariation", "denoise_tv:TotalVariationConfig",
+        "Total variation, weight from the noise", "Chambolle 2004, doi:10.1023/B:JMIV.0000011325.36760.1e",
+    ),
+    (
+        "nlm", "denoise", "denoise_nlm:NonLocalMeans", "denoise_nlm:NonLocalMeansConfig",
+        "Non-local means after a variance-stabilising map", "Buades et al. 2005; Foi 2009",
+    ),
     (
         "otsu",
         "segment",
@@ -87,6 +98,12 @@ _CONTROLS = (
         "",
     ),
 )
+_NOISE = ("hyped_bench.controls.denoise_noise",)
+_SHARED = {
+    "bilinear": ("hyped_bench.controls.expression",),
+    **dict.fromkeys(("denoise", "denoise_tv", "denoise_nlm"), _NOISE),
+}
+"""Module of a control -> modules whose code is part of it."""
 
 
 @hookimpl
@@ -102,7 +119,7 @@ def hyped_models() -> Iterable[ModelSpec]:
             role="control",
             licence=_LICENCE,
             citation=citation,
-            sources=("hyped_bench.controls.expression",) if target.startswith("bilinear") else (),
+            sources=_SHARED.get(target.partition(":")[0], ()),
         )
 
 
@@ -209,6 +226,15 @@ def hyped_metrics() -> Iterable[MetricSpec]:
             yield _metric(names.get(function, function), task, module, function, direction, best)
     for name in ("tra", "lnk", "det", "division_f1"):
         yield _metric(name, "track", "tracking", "tracking_scores", "higher", 1.0)
+        yield _metric(f"downstream_{name}", "denoise", "tracking", "tracking_scores", "higher", 1.0)
+    for name, function in (("f1_iou50", "f1_from_counts"), ("seg", "seg_values")):
+        yield _metric(f"downstream_{name}", "denoise", "segmentation", function, "higher", 1.0)
+    for name, function in (
+        ("self_mse", "mse"), ("self_psnr", "psnr"), ("self_ssim", "ssim"), ("psnr_paper_convention", "psnr"),
+        ("snr_before", "signal_to_noise"), ("snr_after", "signal_to_noise"),
+        ("snr_before_db", "decibel"), ("snr_after_db", "decibel"),
+    ):  # fmt: skip
+        yield _metric(name, "denoise", "image", function, "none", None)
     for name in ("pds_l1", "pds_l2", "pds_cosine"):
         yield _metric(name, "expression", "expression", "discrimination", "higher", 1.0)
     for task in ("phases_imaging", "phases_rna"):
@@ -249,6 +275,9 @@ def hyped_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(("bench", "score"), f"{cli}:score", "Score a file of predicted expression.")
     yield CommandSpec(("bench", "status"), f"{cli}:status", "What has been scored and what is left.")
     yield CommandSpec(("bench", "compare"), f"{cli}:compare", "Compare two runs within tolerance.")
+    yield CommandSpec(
+        ("bench", "table4"), "hyped_bench.cli_table4:table4", "The paper's Table 4 (denoising) on your own movies."
+    )
     yield CommandSpec(
         ("bench", "report"), "hyped_bench.report.cli:report", "Write the report of a dataset: one page."
     )

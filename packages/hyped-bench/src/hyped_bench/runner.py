@@ -179,7 +179,11 @@ def run_model(
         undefined = _undefined(result)
         result.warnings += [f"without a value: {', '.join(undefined)}"] if undefined else []
     result.facts = task.facts()
-    result.timing = {"wall_s": time.perf_counter() - started, "peak_memory_mb": _peak_memory_mb()}
+    result.timing = {
+        "wall_s": time.perf_counter() - started,
+        "peak_memory_mb": _peak_memory_mb(),
+        **getattr(task, "timing", {}),
+    }
     return result
 
 
@@ -225,8 +229,8 @@ def _look_up(
 
     def work() -> Scores:
         spec.needs.check(spec.key)
-        filled = _filled(spec, values, job.design)
-        made.config = _full_config(spec, filled)
+        filled = filled_config(spec, values, job.design)
+        made.config = full_config(spec, filled)
 
         def make(configs: Mapping[str, dict[str, Any]] | None = None) -> Any:
             return spec.create({**filled, **(configs or {}).get(spec.name, {})})
@@ -237,7 +241,7 @@ def _look_up(
     return made, work
 
 
-def _filled(spec: Any, values: dict[str, Any], design: str | None) -> dict[str, Any]:
+def filled_config(spec: Any, values: dict[str, Any], design: str | None) -> dict[str, Any]:
     """Config values, and what ``for_design`` of the model's config adds to them where it is offered."""
     from hyped_core.design import read_design
 
@@ -245,7 +249,7 @@ def _filled(spec: Any, values: dict[str, Any], design: str | None) -> dict[str, 
     return values if fill is None else fill(dict(values), read_design(design))
 
 
-def _full_config(spec: Any, values: dict[str, Any]) -> dict[str, Any]:
+def full_config(spec: Any, values: dict[str, Any]) -> dict[str, Any]:
     """The config with its defaults written out."""
     loaded = spec.load_config(values)
     return {} if loaded is None else loaded.model_dump(mode="json")

@@ -104,6 +104,20 @@ def signal_to_noise(
     return None if spread == 0 else float(signal.mean()) / spread
 
 
+def signal_to_error(image: npt.ArrayLike, reference: npt.ArrayLike) -> float | None:
+    """10 log10(variance of the reference / mean square error) in dB: the signal-to-noise ratio against a known truth.
+
+    The variance leaves the camera's offset out of the signal. The unchanged noisy image scores its own signal-to-noise
+    ratio; a constant at the reference's mean scores 0. None where the error is 0 or the reference is constant.
+
+    >>> round(signal_to_error([[0.0, 2.0]], [[0.0, 1.0]]), 4)
+    -3.0103
+    """
+    first, second = _pair(image, reference)
+    error, signal = float(np.mean((first - second) ** 2)), float(second.var())
+    return None if error == 0 or signal == 0 else 10.0 * math.log10(signal / error)
+
+
 def decibel(ratio: float | None, formula: SnrFormula = "mean_over_std") -> float | None:
     """20 log10 of an amplitude ratio, 10 log10 of a power ratio; None for None and for ratios not above 0."""
     if ratio is None or ratio <= 0:

@@ -15,9 +15,20 @@ EXTRA: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ),
         ("Raw means", ("cosine", "pearson", "mse", "mae")),
     ),
-    "denoise": (("Against clean images", ("psnr", "ssim", "mse")),),
+    "denoise": (
+        ("Against clean images: quality", ("psnr", "ssim", "mse")),
+        (
+            "After segmentation and tracking: what is denoised for",
+            ("downstream_seg", "downstream_f1_iou50", "downstream_tra", "downstream_division_f1"),
+        ),
+    ),
 }
 """Groups of metrics shown as tables of their own, for tasks whose metrics answer different questions."""
+
+DOWNSTREAM = "downstream"
+"""Metrics of a denoiser whose keys begin so are the segmenter's and the tracker's."""
+KINDS = (DOWNSTREAM, "self")
+"""What keys of numbers (``n_downstream_planes``) begin with that belong to one kind of reference only."""
 
 LOWER = (
     "mse",
@@ -69,7 +80,9 @@ def groups(task: str, entries: list[Entry]) -> list[tuple[str, list[Metric]]]:
     else:
         chosen = [("", tuple(sorted(key for key in there if not key.endswith(("_lo", "_hi")))[:6]))]
     found = [(title, [metric(task, key) for key in keys if key in there]) for title, keys in chosen]
-    return [(title, keys) for title, keys in found if keys]
+    scored = {key for e in entries for key, value in e.metrics.items() if value is not None}
+    told = [(title, keys) for title, keys in found if any(item.key in scored for item in keys)]
+    return told or [(title, keys) for title, keys in found[:1] if keys]
 
 
 def task_title(task: str) -> str:
@@ -92,14 +105,22 @@ def ordered(entries: list[Entry], lead: Metric) -> list[Entry]:
     return sorted(entries, key=place)
 
 
+def models_first(entries: list[Entry]) -> list[Entry]:
+    """The entries that ran, controls after models."""
+    return sorted((e for e in entries if e.status == "ok"), key=lambda e: (e.kind == "control", e.model))
+
+
 def best_control(entries: list[Entry], chosen: Metric) -> Entry | None:
     """The control that does best by a metric; None where there is none with a value."""
     controls = [e for e in entries if e.kind == "control" and e.metrics.get(chosen.key) is not None]
     return ordered(controls, chosen)[0] if controls else None
 
 
-def counts(entries: list[Entry]) -> list[str]:
-    """Keys ``n_*`` over all sources, in the order of their names."""
+def counts(entries: list[Entry], lead: Metric) -> list[str]:
+    """Keys ``n_*`` over all sources, in the order of their names: those of the kind of reference of ``lead``."""
     keys = sorted({key for e in entries for key in e.metrics if key.startswith("n_")})
+    own = f"n_{DOWNSTREAM}_" if lead.key.startswith(DOWNSTREAM) else ""
+    others = tuple(f"n_{kind}_" for kind in KINDS)
+    keys = [key for key in keys if key.startswith(own or others) == bool(own)]
     names = {str(s["name"]) for e in entries for s in e.sources if isinstance(s, dict) and "name" in s}
     return [key for key in keys if not any(key.endswith(f"_{name}") for name in names)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -151,12 +152,12 @@ class TrackTask(Task):
         for key in COUNTS:
             metrics[key] = int(chosen[key].sum())
             metrics.update({f"{key}_{row['source']}": int(row[key]) for row in units.to_dict("records")})
-        metrics["division_f1"] = _pooled_division_f1(chosen)
+        metrics["division_f1"] = pooled_division_f1(chosen)
         warnings = [w for w in warnings if not w.startswith("division_f1")]
         return Scores(metrics, {"units": units}, {"tracks": pd.concat(details, ignore_index=True)}, warnings)
 
 
-def _pooled_division_f1(units: pd.DataFrame) -> float | None:
+def pooled_division_f1(units: pd.DataFrame) -> float | None:
     """F1 over the divisions of all scenes together; None where there is none in the truth."""
     if units["n_divisions"].sum() == 0:
         return None
@@ -165,7 +166,8 @@ def _pooled_division_f1(units: pd.DataFrame) -> float | None:
     return float(2 * hits / (2 * hits + units["n_divisions_extra"].sum() + missed))
 
 
-def _scene_truth(path: str, source: TrackSource) -> pd.DataFrame:
+def scene_truth(path: str, source: TrackSource) -> pd.DataFrame:
+    """The rows of a table of true tracks that are of the source's scene."""
     table = read_table(path)
     require_columns(table, ["scene", "frame", "label", "track_id", "parent_id", "y_um", "x_um"], path)
     chosen = table[table["scene"].astype(str) == (source.scene or source.name)]
@@ -192,7 +194,7 @@ def _detections(source: TrackSource) -> pd.DataFrame:
         require_columns(table, ["frame", "time_h", "y_um", "x_um", "label", "area_um2"], source.table)
         hidden = {"track_id", "parent_id", "phase", "unassigned_reason"}
         return table[[c for c in table.columns if c not in hidden]].reset_index(drop=True)
-    table = _scene_truth(source.table, source)
+    table = scene_truth(source.table, source)
     objects = table[["frame", "time_h", "y_um", "x_um", "label"]].copy()
     objects["area_um2"] = 1.0
     return _measured(source, objects) if source.truth_labels else objects
@@ -237,22 +239,21 @@ def _truth(source: TrackSource) -> tuple[pd.DataFrame, pd.DataFrame | None]:
             track[np.asarray(members, dtype=np.int64)] = int(name)
         return table.assign(track_id=track, parent_id=0), None
     if source.objects == "truth":
-        return _scene_truth(source.table, source), None
-    truth = _scene_truth(source.truth, source)  # type: ignore[arg-type]
-    return truth, _overlapping(source, truth["frame"].unique())
+        return scene_truth(source.table, source), None
+    truth = scene_truth(source.truth, source)  # type: ignore[arg-type]
+    frames, found = sorted(int(f) for f in truth["frame"].unique()), LabelFrames(source.labels)  # type: ignore[arg-type]
+    true_labels = LabelFrames(source.truth_labels)  # type: ignore[arg-type]
+    return truth, covering(((frame, found.frame(frame)) for frame in frames), true_labels)
 
 
-def _overlapping(source: TrackSource, frames: npt.NDArray) -> pd.DataFrame:
-    """Each true object with the segmented one that covers more than half of it (the Challenge's rule)."""
-    truth, found = LabelFrames(source.truth_labels), LabelFrames(source.labels)  # type: ignore[arg-type]
+def covering(found: Iterable[tuple[int, npt.NDArray]], truth: LabelFrames) -> pd.DataFrame:
+    """Each true object with the found one that covers more than half of it (the Challenge's rule), by frame."""
     parts = []
-    for frame in sorted(int(f) for f in frames):
-        table = overlaps(found.frame(frame), truth.frame(frame))
-        covering = 2 * table.shared > table.areas[0]
+    for frame, labels in found:
+        table = overlaps(labels, truth.frame(frame))
+        covered = 2 * table.shared > table.areas[0]
         parts.append(
-            pd.DataFrame(
-                {"frame": frame, "label_truth": table.truth[covering], "label": table.predicted[covering]}
-            )
+            pd.DataFrame({"frame": frame, "label_truth": table.truth[covered], "label": table.predicted[covered]})
         )
     return pd.concat(parts, ignore_index=True)
 

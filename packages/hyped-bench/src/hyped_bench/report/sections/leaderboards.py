@@ -60,7 +60,7 @@ def board(context: ReportContext, task: str, entries: list[Entry]) -> str:
 
 def table(context: ReportContext, name: str, title: str, entries: list[Entry], keys: list[Metric]) -> str:
     """The scores: one line a model; the CSV holds the metrics files' own numbers, intervals in columns."""
-    numbers = [n for n in counts(entries) if n not in {m.key for m in keys}]
+    numbers = [n for n in counts(entries, keys[0]) if n not in {m.key for m in keys}]
     scored = [e for e in entries if e.status == "ok"]
     values = {n: {e.metrics.get(n) for e in scored} for n in numbers}
     shared = [n for n in numbers if len(values[n]) == 1 and values[n] != {0}]  # others tell of the model
@@ -195,6 +195,8 @@ def by_source(context: ReportContext, task: str, entries: list[Entry], keys: lis
         return []
     primary = {str(s["name"]): s.get("primary", True) for e in entries for s in e.sources if "name" in s}
     rows, marks = [], []
+    scored = {name for name in names for e in entries for m in keys if e.metrics.get(f"{m.key}_{name}") is not None}
+    names = [name for name in names if name in scored]
     for name in names:
         for entry in ordered([e for e in entries if e.status == "ok"], keys[0]):
             values = [entry.metrics.get(f"{m.key}_{name}") for m in keys]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyped_bench.metrics.image import PAPER_OFFSET_DB
 from hyped_bench.report.context import Cell, ReportContext, Table
 from hyped_bench.report.inputs import Entry
-from hyped_bench.report.printed import PAPER_DATASET, TABLE_3, TABLE_4
+from hyped_bench.report.printed import PAPER_DATASET, TABLE_3
+from hyped_bench.report.scoreboard import models_first
+from hyped_bench.report.sections.paper_table_4 import NOT_COMPUTED, table_4
 
 KEYS = ("cosine", "mse", "mae", "pearson")
-NOT_COMPUTED = Cell("not computed", number=True)
-SELF_KEYS = ("self_mse", "self_psnr", "self_ssim", "snr_before", "snr_after", "psnr_paper_convention")
 
 
 def section(context: ReportContext) -> str:
@@ -30,11 +29,6 @@ def paper_names(context: ReportContext) -> dict[str, str]:
                 found["+".join(c.gene for c in condition.perturbation)] = label
                 found[condition.name] = label
     return found
-
-
-def models_first(entries: list[Entry]) -> list[Entry]:
-    """The entries that ran, controls after models."""
-    return sorted((e for e in entries if e.status == "ok"), key=lambda e: (e.kind == "control", e.model))
 
 
 def conditions_rows(context: ReportContext, entry: Entry) -> list[dict[str, Any]]:
@@ -123,66 +117,6 @@ def honest_3(context: ReportContext, entries: list[Entry], names: dict[str, str]
     heads = ["model", "role", "perturbation", *keys, "n_cells"]
     caption = "Table 3, honest version: the same predictions by their change from control"
     return [context.table("table_3_change", Table(caption, heads, rows, marks=marks))]
-
-
-def table_4(context: ReportContext) -> list[str]:
-    """Denoising by the paper's protocol, and against clean images."""
-    parts = [context.heading("Table 4: denoising, in the paper's layout")]
-    entries = models_first(context.results.get("denoise", []))
-    rows, marks = [], []
-    for entry in entries:
-        values = [entry.metrics.get(k) for k in SELF_KEYS]
-        if any(v is not None for v in values):
-            rows.append([entry.model, entry.kind, *values])
-            marks.append("control" if entry.kind == "control" else "")
-    heads = [
-        "model",
-        "role",
-        "MSE",
-        "PSNR (dB)",
-        "SSIM",
-        "SNR before",
-        "SNR after",
-        "psnr_paper_convention (dB)",
-    ]
-    fm2s = any(e.model == "fm2s" for e in entries)
-    shown = [list(row) for row in rows]
-    raw = [list(row) for row in rows]
-    if not fm2s:
-        shown.append(["FM2S", "paper's model", *[NOT_COMPUTED] * 6])
-        raw.append(["FM2S", "paper's model", *[None] * 6])
-        marks.append("")
-    if context.dataset == PAPER_DATASET:
-        shown.append(["FM2S (printed)", "paper", *TABLE_4])
-        raw.append(["FM2S (printed)", "paper", *TABLE_4])
-        marks.append("printed")
-    caption = "Table 4 of the paper: the denoised against the noisy image, both scaled to [0, 1]"
-    parts.append(context.table("table_4", Table(caption, heads, raw, (heads, shown), marks)))
-    if not rows:
-        parts.append(context.absent("Table 4 has no scores: no denoiser was scored by the paper's protocol."))
-    if not fm2s:
-        parts.append(context.absent("Not computed for Table 4: FM2S (no such model was scored)."))
-    parts.append(
-        context.note(
-            f"psnr_paper_convention is the PSNR plus 20 log10(255) = {PAPER_OFFSET_DB:.2f} dB: the paper's 86.48 dB at "
-            "an MSE of 0.000146 on images in [0, 1] took the peak as 255, where it is 1 (38.36 dB). The reference here "
-            "is the noisy image itself, so these numbers say how little was changed, not how good the result is: "
-            "the identity has no error at all, and its PSNR is infinite (shown as undefined)."
-        )
-    )
-    clean = [
-        [e.model, e.kind, *(e.metrics.get(k) for k in ("mse", "psnr", "ssim")), e.metrics.get("n_fields")]
-        for e in entries
-        if e.metrics.get("mse") is not None
-    ]
-    if clean:
-        marks = ["control" if row[1] == "control" else "" for row in clean]
-        heads = ["model", "role", "mse", "psnr", "ssim", "n_fields"]
-        caption = "Table 4, honest version: the denoised against a clean image (in the camera's units)"
-        parts.append(context.table("table_4_clean", Table(caption, heads, clean, marks=marks)))
-    else:
-        parts.append(context.absent("There is no clean image to hold denoised ones against."))
-    return parts
 
 
 def _number(value: Any) -> float | None:
