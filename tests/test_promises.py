@@ -24,15 +24,19 @@ FLOORS = [
     ("hashtag_counts/pipeline", "count_ratio", ">=", 0.95),
     ("hashtag_counts/pipeline", "count_ratio", "<=", 1.05),
     ("demultiplex/hashed", "accuracy", ">=", 0.91),
+    ("denoise/photon", "psnr", ">=", 44.5),
+    ("denoise/photon", "ssim", ">=", 0.99),
     ("changes/pipeline", "de_recall", ">=", 0.8),
     ("changes/pipeline", "de_false_share", "<=", 0.05),
     ("changes/pipeline", "isoform_recall", ">=", 0.9),
     ("changes/pipeline", "isoform_false_share", "<=", 0.05),
 ]
+DENOISERS = ("identity", "gaussian", "median", "tv", "nlm", "fm2s-series")
 BETTER = [
     *[("segment", "fast", other, score) for other in ("paper", "otsu") for score in ("f1_iou50", "seg")],
     *[("track", "lap", other, "division_f1") for other in ("nearest", "laptrack", "btrack")],
     *[("demultiplex", "hashed", other, "accuracy") for other in ("top_tag", "hashsolo", "gmm", "quantile")],
+    *[("denoise", "photon", other, score) for other in DENOISERS for score in ("psnr", "ssim")],
     *[("track", "lap", other, "lnk") for other in ("nearest", "laptrack", "btrack")],
 ]
 HOLDS = {"<=": operator.le, ">=": operator.ge}
@@ -53,6 +57,24 @@ def score(root: Path, data: str, name: str, key: str) -> float:
 def test_mini_holds_its_floor(root: Path, name: str, key: str, side: str, promised: float):
     found = score(root, "mini", name, key)
     assert HOLDS[side](found, promised), f"metrics/mini/{name}.json: {key} is {found}, promised is {side} {promised}"
+
+
+@pytest.mark.parametrize("other", DENOISERS)
+def test_photon_is_closer_to_the_truth_in_every_field_and_channel(root: Path, other: str):
+    fields = [f"psnr_{scene}_{channel}" for scene in ("S0", "S2", "S4", "S6") for channel in ("Cy5", "mKate", "TagGFP")]
+    below = {
+        field for field in fields
+        if score(root, "mini", "denoise/photon", field) <= score(root, "mini", f"denoise/{other}", field)
+    }  # fmt: skip
+    assert not below
+
+
+def test_denoised_nuclei_are_found_as_raw_ones_and_better_where_light_is_short(root: Path):
+    for key in ("downstream_f1_iou50", "downstream_seg", "downstream_tra"):
+        denoised, raw = (score(root, "mini", f"denoise/{name}", key) for name in ("photon", "identity"))
+        assert denoised >= raw - 0.005, key
+        denoised, raw = (score(root, "mini", f"denoise/{name}", f"{key}_light_10") for name in ("photon", "identity"))
+        assert denoised > raw + 0.02, key
 
 
 def test_phases_are_told_better_than_by_the_gene_score(root: Path):
