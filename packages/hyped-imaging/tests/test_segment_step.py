@@ -212,7 +212,7 @@ def test_labels_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(
     ("task", "name"),
-    [("segment", "paper"), ("segment", "fast"), ("track", "lap"), ("denoise", "tv"), ("denoise", "nlm")],
+    [("segment", "paper"), ("segment", "fast"), ("track", "lap"), ("denoise", "photon"), ("denoise", "fm2s")],
 )
 def test_models_are_registered_and_made_from_defaults(task, name):
     spec = get_model(task, name)
