@@ -22,7 +22,7 @@ $(STAMP): constraints.txt requirements-dev.txt $(PACKAGES:%=packages/hyped-%/pyp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
 		-e 'packages/hyped-core[container,fetch]' -e 'packages/hyped-imaging[aics,btrack,laptrack,torch]' \
-		-e packages/hyped-seq -e packages/hyped-bench
+		-e 'packages/hyped-seq[torch]' -e packages/hyped-bench
 	@$(BIN)/python -m hyped_imaging.track.build_btrack || echo "going on without btrack (hyped doctor says more)" >&2
 	@touch $@
 

@@ -16,6 +16,8 @@ START_S = 2.0
 """Seconds to import, read and score whatever the size."""
 SECONDS = {"frames": 0.1, "rows": 1e-4}
 """Seconds a frame and a row (cell, nucleus) take a model of middling cost, on one core."""
+SECONDS_OF_TASK = {"embedding": {"rows": 0.02}}
+"""Where a task's units take longer: each cell is embedded several times, for every perturbation and draw of genes."""
 _MAIN = ("table", "nuclei", "cells", "counts", "noisy", "movie", "qc")
 """Fields of a source that name what a model works on, the first that is set; all inputs where none is."""
 _TABLES = {"nuclei": "nuclei", "counts": "hto"}
@@ -45,8 +47,9 @@ def estimate(job: Job) -> Estimate:
     sources = getattr(job.task.params, "sources", ())
     for kind, count in [pair for source in sources for pair in _of_source(source)]:
         units[kind] = units.get(kind, 0) + count
-    seconds = START_S + sum(SECONDS[kind] * count for kind, count in units.items())
-    rates = [f"{SECONDS[kind]:g} s a {kind[:-1]}" for kind in units]
+    rate = {**SECONDS, **SECONDS_OF_TASK.get(job.name, {})}
+    seconds = START_S + sum(rate[kind] * count for kind, count in units.items())
+    rates = [f"{rate[kind]:g} s a {kind[:-1]}" for kind in units]
     return Estimate(size, units, seconds, ", ".join([f"{START_S:g} s", *rates]))
 
 

@@ -97,10 +97,15 @@ _CONTROLS = (
         "What all other conditions share, where condition and pool are confounded",
         "",
     ),
+    (
+        "pca", "embedding", "embedding:Pca", "embedding:PcaConfig",
+        "Principal components of log counts, learned from control cells", "",
+    ),
 )
 _NOISE = ("hyped_bench.controls.denoise_noise",)
 _SHARED = {
     "bilinear": ("hyped_bench.controls.expression",),
+    "embedding": ("hyped_bench.tasks.embedding.genes", "hyped_bench.metrics.expression"),
     **dict.fromkeys(("denoise", "denoise_tv", "denoise_nlm"), _NOISE),
 }
 """Module of a control -> modules whose code is part of it."""
@@ -157,6 +162,15 @@ def hyped_tasks() -> Iterable[TaskSpec]:
             "pearson",
             "mse",
             "mae",
+        ),
+    )
+    yield TaskSpec(
+        "embedding",
+        f"{tasks}.embedding:EmbeddingTask",
+        "Embed cells perturbed in silico as the perturbed ones are",
+        (
+            "cosine_shift", "null_p", "cosine_shift_half", "cosine_shift_conditions", "cosine_gain", "cosine",
+            "cosine_no_change", "mse", "mae", "pearson",
         ),
     )
     yield TaskSpec("stitch", f"{tasks}.pipeline:StitchTask", "Place tiles", ("residual_px", "seam_error"))
@@ -237,6 +251,23 @@ def hyped_metrics() -> Iterable[MetricSpec]:
         yield _metric(name, "denoise", "image", function, "none", None)
     for name in ("pds_l1", "pds_l2", "pds_cosine"):
         yield _metric(name, "expression", "expression", "discrimination", "higher", 1.0)
+    for name, better, best in (
+        ("cosine", "higher", 1.0), ("pearson", "higher", 1.0), ("mse", "lower", 0.0), ("mae", "lower", 0.0),
+        ("cosine_no_change", "none", None), ("pearson_no_change", "none", None), ("mse_no_change", "none", None),
+        ("mae_no_change", "none", None), ("mse_relative", "lower", 0.0), ("cosine_half", "none", None),
+        ("cosine_other", "none", None), ("cosine_matched", "none", None), ("cosine_no_change_matched", "none", None),
+    ):  # fmt: skip
+        function = name.split("_")[0] if name != "mse_relative" else name
+        yield _metric(name, "embedding", "expression", function, better, best)
+    for name, better, best in (
+        ("cosine_gain", "higher", None), ("cosine_shift", "higher", 1.0), ("cosine_shift_indirect", "higher", 1.0),
+        ("cosine_shift_conditions", "higher", 1.0), ("cosine_shift_half", "none", None),
+        ("cosine_shift_other", "none", None), ("cosine_shift_null", "none", None),
+        ("cosine_shift_conditions_half", "none", None), ("cosine_shift_conditions_null", "none", None),
+    ):  # fmt: skip
+        yield _metric(name, "embedding", "embedding", "cosine_rows", better, best)
+    for name in ("null_p", "null_p_indirect", "null_p_conditions"):
+        yield _metric(name, "embedding", "embedding", "empirical_p", "lower", None)
     for task in ("phases_imaging", "phases_rna"):
         yield _metric("phase_accuracy", task, "phases", "phase_accuracy", "higher", 1.0)
         yield _metric("commonest_accuracy", task, "phases", "commonest_accuracy", "none", None)

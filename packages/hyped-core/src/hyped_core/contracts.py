@@ -66,7 +66,18 @@ class ExpressionPredictor(Protocol):
 
 @runtime_checkable
 class CellEmbedder(Protocol):
-    """Maps cells to vectors. Input: AnnData whose ``X`` holds raw integer counts."""
+    """Maps cells to vectors.
+
+    Input: AnnData whose ``X`` holds raw integer counts (sparse rows); ``var`` has ``gene_id`` and ``symbol`` where they
+    are known; ``obs`` has ``n_counts`` (counts of the cell over all genes), ``phase`` and ``pool``; where the cells are
+    control cells, ``perturbation`` says so (of perturbed cells the benchmark does not tell, since that is the truth).
+    A cell that cannot be embedded (none of its genes is known) gets a row of NaN: the benchmark leaves it out and
+    counts it.
+
+    Two things are optional. ``fit(train, *, context)`` learns from cells before any is embedded (the benchmark gives
+    control cells only). ``facts``, a dict that JSON can hold, is what the record of a run should say of the model:
+    which weights, what a perturbation did to the cells.
+    """
 
     def embed(self, cells: AnnData, *, context: RunContext) -> npt.NDArray[np.float32]:
         """(cells, d) float32."""

@@ -10,7 +10,7 @@ from hyped_core.spec import CommandSpec, ModelSpec, Needs
 
 @hookimpl
 def hyped_models() -> Iterable[ModelSpec]:
-    """Demultiplexers and expression models."""
+    """Demultiplexers, expression models and embedders."""
     demultiplex = "hyped_seq.demultiplex"
     yield ModelSpec(
         name="hashed",
@@ -64,6 +64,36 @@ def hyped_models() -> Iterable[ModelSpec]:
         licence="BSD-3-Clause",
         sources=("hyped_seq.expression.effects",),
     )
+    geneformer = "hyped_seq.geneformer"
+    embedders = (
+        (
+            "geneformer", "model:Geneformer", "model:GeneformerConfig", "model", "geneformer",
+            "Geneformer's encoder with published weights, V1 or V2; in-silico perturbation of counts or of tokens.",
+        ),
+        (
+            "geneformer-tiny", "tiny:GeneformerTiny", "tiny:GeneformerTinyConfig", "model", "",
+            "Geneformer's architecture, small, pretrained here on control cells; not the published weights.",
+        ),
+        (
+            "geneformer-untrained", "tiny:GeneformerUntrained", "tiny:GeneformerUntrainedConfig", "control", "",
+            "The architecture of geneformer-tiny with random weights: what pretraining adds is the difference.",
+        ),
+    )  # fmt: skip
+    for name, target, config, role, weights, summary in embedders:
+        yield ModelSpec(
+            name=name,
+            task="embedding",
+            target=f"{geneformer}.{target}",
+            config=f"{geneformer}.{config}",
+            role=role,  # type: ignore[arg-type]
+            summary=summary,
+            needs=Needs(modules=("torch", "safetensors"), install="pip install 'hyped-seq[torch]'"),
+            licence="BSD-3-Clause; published weights: Apache-2.0" if weights else "BSD-3-Clause",
+            citation="Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9; "
+            "Chen et al. 2024, doi:10.1101/2024.08.16.608180",
+            sources=(geneformer,),
+            weights=weights,
+        )
 
 
 @hookimpl
@@ -101,3 +131,12 @@ def hyped_commands() -> Iterable[CommandSpec]:
         "hyped_seq.cli_release:release",
         "Annotated cells to one documented h5ad.",
     )
+    for verb, help_text in (
+        ("dictionary", "Token and median dictionaries from cells, or official ones as JSON."),
+        ("tokenize", "Rank value encoding of cells, out of core."),
+        ("pretrain", "A small Geneformer pretrained on your cells."),
+        ("embed", "Embeddings of cells, as they are or perturbed in silico."),
+    ):
+        yield CommandSpec(
+            ("seq", "geneformer", verb), f"hyped_seq.cli_geneformer_{verb}:{verb}", help_text
+        )

@@ -15,6 +15,23 @@ EXTRA: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
         ),
         ("Raw means", ("cosine", "pearson", "mse", "mae")),
     ),
+    "embedding": (
+        (
+            "Change against the other conditions: free of the pool",
+            (
+                "cosine_shift_conditions", "null_p_conditions", "cosine_shift_conditions_null",
+                "cosine_shift_conditions_half",
+            ),
+        ),
+        (
+            "Change from control",
+            (
+                "cosine_shift", "null_p", "cosine_shift_null", "cosine_shift_indirect", "null_p_indirect",
+                "cosine_shift_other", "cosine_shift_half",
+            ),
+        ),
+        ("Raw means", ("cosine_gain", "cosine", "cosine_no_change", "pearson", "mse_relative")),
+    ),
     "denoise": (
         ("Against clean images: quality", ("psnr", "ssim", "mse")),
         (

@@ -131,11 +131,11 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
             )
         keep &= (cells.obs[column].astype(str) == value).to_numpy()
     if source.kind == "conditions":
-        labels, known, kept = _conditions(cells.obs, source)
+        labels, known, kept = condition_labels(cells.obs, source)
         keep &= kept
     else:
-        labels, known = _screen(cells, source)
-    rows = _subsample(labels, keep, source.max_cells, rng)
+        labels, known = screen_labels(cells, source)
+    rows = subsample(labels, keep, source.max_cells, rng)
     x = dense(cells.X[rows])
     _check_scale(x, source)
     names = np.asarray(cells.var_names, dtype=object)
@@ -146,8 +146,8 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
         source=source,
         x=np.ascontiguousarray(x[:, chosen]),
         labels=labels[rows],
-        phase=_column(cells.obs, "phase")[rows],
-        pool=_column(cells.obs, "pool")[rows],
+        phase=obs_column(cells.obs, "phase")[rows],
+        pool=obs_column(cells.obs, "pool")[rows],
         obs_names=np.asarray(cells.obs_names, dtype=object)[rows],
         genes=names[chosen],
         perturbations=known,
@@ -158,13 +158,15 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
     return data
 
 
-def _column(obs: pd.DataFrame, name: str) -> npt.NDArray[np.object_]:
+def obs_column(obs: pd.DataFrame, name: str) -> npt.NDArray[np.object_]:
+    """A column of ``obs`` as text; empty text where it is absent."""
     if name not in obs:
         return np.full(len(obs), "", dtype=object)
     return obs[name].astype(str).to_numpy(dtype=object)
 
 
-def _screen(cells: Any, source: ExpressionSource) -> tuple[npt.NDArray[np.object_], dict[str, Perturbation]]:
+def screen_labels(cells: Any, source: ExpressionSource) -> tuple[npt.NDArray[np.object_], dict[str, Perturbation]]:
+    """Perturbation of each cell of a screen, and what each name stands for."""
     if source.perturbation not in cells.obs:
         raise InvalidDataError(
             f"has no obs column {source.perturbation!r}",
@@ -185,7 +187,7 @@ def _screen(cells: Any, source: ExpressionSource) -> tuple[npt.NDArray[np.object
     return np.array([canonical[name] for name in raw], dtype=object), known
 
 
-def _conditions(
+def condition_labels(
     obs: pd.DataFrame, source: ExpressionSource
 ) -> tuple[npt.NDArray[np.object_], dict[str, Perturbation], npt.NDArray[np.bool_]]:
     """Conditions as perturbations; doublets, negatives and cells without a condition are left out."""
@@ -213,9 +215,10 @@ def _conditions(
     return labels, known, keep
 
 
-def _subsample(
+def subsample(
     labels: npt.NDArray, keep: npt.NDArray, limit: int, rng: np.random.Generator
 ) -> npt.NDArray[np.intp]:
+    """Rows with ``keep``, at most ``limit`` of each label, drawn without replacement, ascending."""
     rows = []
     for name in sorted(set(labels[keep])):
         members = np.flatnonzero(keep & (labels == name))

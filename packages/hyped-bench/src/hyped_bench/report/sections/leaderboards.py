@@ -41,14 +41,21 @@ def board(context: ReportContext, task: str, entries: list[Entry]) -> str:
     """One task."""
     parts = [context.heading(task_title(task))]
     shown = groups(task, entries)
+    if task == "embedding":
+        parts.append(
+            context.text(
+                "Units are perturbations in phases; the intervals are over the cells within them. Each p is of the "
+                "mean over units: the share of draws of random genes, matched for expression, that do as well."
+            )
+        )
     if not any(e.kind == "control" for e in entries) and any(e.kind == "model" for e in entries):
         parts.append(context.alert(f"No control was scored on {task}: its numbers cannot be judged."))
     for i, (title, keys) in enumerate(shown):
         suffix = "" if i == 0 else f"_{i + 1}"
         if title:
             parts.append(context.heading(title, 4))
-        if task == "expression" and title == "Raw means":
-            parts.append(raw_note(context, entries))
+        if title == "Raw means":
+            parts.append(embedding_note(context, entries) if task == "embedding" else raw_note(context, entries))
         parts.append(table(context, f"leaderboard_{task}{suffix}", title or "Scores", entries, keys))
         if len(entries) > 1:
             parts.append(figure(context, f"leaderboard_{task}{suffix}", task, entries, keys))
@@ -150,6 +157,22 @@ def raw_note(context: ReportContext, entries: list[Entry]) -> str:
         "than any perturbation moves them, so a profile that changes nothing already resembles the truth."
         + own
         + " Read them only beside the metrics on the change from control above."
+    )
+
+
+def embedding_note(context: ReportContext, entries: list[Entry]) -> str:
+    """Why the raw means flatter, with what doing nothing has in each embedder's own space."""
+    own = [
+        f"{number_text(e.metrics['cosine_no_change'])} in the space of {e.model}"
+        for e in entries
+        if e.metrics.get("cosine_no_change") is not None
+    ]
+    said = f" Here it has a cosine of {', '.join(own)}." if own else ""
+    return context.alert(
+        "Cosine and Pearson correlation of mean embeddings flatter every model: all cells lie in one direction from "
+        "the origin, so control cells that nothing was done to already resemble the truth."
+        + said
+        + " A model's cosine means something only as far as it is above that of doing nothing (cosine_gain)."
     )
 
 

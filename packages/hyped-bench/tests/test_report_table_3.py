@@ -1,0 +1,105 @@
+"""Table 3 of the report: embeddings by phase, and beside each number what says whether it means anything."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hyped_bench.report.context import ReportContext
+from hyped_bench.report.inputs import Entry, ReportInputs
+from hyped_bench.report.scoreboard import groups
+from hyped_bench.report.sections.leaderboards import section as leaderboards
+from hyped_bench.report.sections.paper_table_3 import table_3
+from hyped_core.design.model import default_design
+
+VALUES = {
+    "cosine": 0.98, "mse": 0.01, "mae": 0.1, "pearson": 0.97, "n_matched": 17,
+    "cosine_matched": 0.981, "cosine_no_change_matched": 0.985, "cosine_other": 0.979, "cosine_half": 0.995,
+    "cosine_shift": 0.2, "cosine_shift_lo": 0.1, "cosine_shift_hi": 0.3, "null_p": 0.05, "cosine_shift_null": 0.01,
+    "cosine_shift_other": 0.15, "cosine_shift_indirect": 0.02, "null_p_indirect": 0.6, "cosine_shift_half": 0.8,
+    "cosine_shift_conditions": 0.3, "cosine_shift_conditions_lo": 0.2, "cosine_shift_conditions_hi": 0.4,
+    "null_p_conditions": 0.1, "cosine_shift_conditions_null": 0.0, "cosine_shift_conditions_half": 0.7,
+}  # fmt: skip
+
+
+def entry(folder: Path, model: str, kind: str = "model", drop: tuple[str, ...] = (), **changes: Any) -> Entry:
+    own = folder / model
+    own.mkdir()
+    rows = [
+        {"source": "mini", "perturbation": name, "phase": phase, **VALUES, **changes, "cosine": 0.9 + 0.01 * i}
+        for name in ("MYOD1", "PRRX1", "PRRX1+MYOD1")
+        for i, phase in enumerate(("G1", "S", "G2M"))
+    ]
+    pd.DataFrame(rows).drop(columns=list(drop)).to_csv(own / "units.csv", index=False)
+    record = {"params": {"sources": [{"name": "mini", "kind": "conditions"}]}}
+    metrics = {key: value for key, value in {**VALUES, **changes}.items() if key != "n_matched"}
+    return Entry("embedding", model, kind, "ok", "", {**metrics, "cosine_no_change": 0.985}, record, own)
+
+
+def shown(entries: list[Entry], dataset: str = "mini") -> tuple[str, ReportContext]:
+    container = SimpleNamespace(data=SimpleNamespace(design=default_design()))
+    context = ReportContext(ReportInputs(dataset, {}, {"embedding": entries}, [container]))
+    return " ".join(re.sub(r"<[^>]+>", " ", str(context.join(table_3(context)))).split()), context
+
+
+def rows(context: ReportContext, name: str) -> list[dict[str, Any]]:
+    table = context.placed.tables[name]
+    return [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+
+
+def test_geneformers_rows_are_in_the_papers_layout(tmp_path: Path) -> None:
+    text, context = shown([entry(tmp_path, "geneformer"), entry(tmp_path, "pca", "control")], "hyped")
+    table = rows(context, "table_3")
+    mine = [r for r in table if r["model"] == "geneformer"]
+    printed = [r for r in table if r["model"] == "Geneformer (printed)"]
+    assert {(r["perturbation"], r["phase"]) for r in mine} == {(r["perturbation"], r["phase"]) for r in printed}
+    assert [r["cosine"] for r in mine] == pytest.approx([0.9, 0.91, 0.92] * 3)
+    assert not any("Geneformer" in line for line in context.placed.absent)
+    assert any("GEARS" in line for line in context.placed.absent)
+    assert [r["role"] for r in table if r["model"] == "pca"] == ["control"] * 9
+
+
+def test_a_model_of_the_same_architecture_is_not_the_papers(tmp_path: Path) -> None:
+    _, context = shown([entry(tmp_path, "geneformer-tiny")])
+    said = [line for line in context.placed.absent if "Geneformer" in line]
+    assert "geneformer-tiny has its architecture, not the published weights" in said[0]
+    assert [r["cosine"] for r in rows(context, "table_3") if r["model"] == "Geneformer"] == [None]
+    failed = Entry("embedding", "geneformer", "model", "failed", "no weights", {})
+    assert "Geneformer (failed: no weights)" in shown([failed])[1].placed.absent[-1]
+    assert "no model of the task embedding was scored" in shown([])[1].placed.absent[-1]
+
+
+def test_the_honest_tables_hold_every_unit_with_how_to_read_it(tmp_path: Path) -> None:
+    text, context = shown([entry(tmp_path, "geneformer-tiny"), entry(tmp_path, "pca", "control", cosine_shift=0.4)])
+    for name, key in (("raw", "cosine_matched"), ("change", "cosine_shift"), ("between", "cosine_shift_conditions")):
+        table = rows(context, f"table_3_embedding_{name}")
+        assert len(table) == 18 and {r["n_matched"] for r in table} == {17}
+        assert table[0][key] == VALUES[key] and table[0]["phase"] == "G1" and table[2]["phase"] == "G2/M"
+    change = rows(context, "table_3_embedding_change")
+    assert change[0]["cosine_shift_lo"] == 0.1 and change[9]["cosine_shift"] == 0.4
+    assert "0.981000 0.985000 0.979000 0.995000" in text, "four digits would hide what differs"
+    assert "0.2 (0.1 to 0.3)" in text and text.count("How to read it") == 3
+    assert "over cells within each group" in text and "printed" not in text
+
+
+def test_a_single_condition_has_no_table_between_conditions(tmp_path: Path) -> None:
+    drop = tuple(key for key in VALUES if "conditions" in key)
+    _, context = shown([entry(tmp_path, "pca", "control", drop)])
+    assert "table_3_embedding_change" in context.placed.tables
+    assert "table_3_embedding_between" not in context.placed.tables
+
+
+def test_the_leaderboard_has_the_control_and_what_doing_nothing_scores(tmp_path: Path) -> None:
+    entries = [entry(tmp_path, "geneformer-tiny"), entry(tmp_path, "pca", "control", cosine_shift_conditions=0.1)]
+    told = groups("embedding", entries)
+    assert [keys[0].key for _, keys in told] == ["cosine_shift_conditions", "cosine_shift", "cosine"]
+    context = ReportContext(ReportInputs("mini", {}, {"embedding": entries}))
+    text = re.sub(r"<[^>]+>|\s+", " ", str(leaderboards(context)))
+    assert "0.985 in the space of pca" in text
+    assert [r["model"] for r in rows(context, "leaderboard_embedding")] == ["geneformer-tiny", "pca"]
+    assert "mse" not in context.placed.tables["leaderboard_embedding_3"].columns, "errors do not compare across spaces"

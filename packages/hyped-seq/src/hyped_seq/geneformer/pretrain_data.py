@@ -1,0 +1,187 @@
+"""What pretraining learns from: cells chosen by their annotation, their tokens, a split, and batches."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hyped_core.errors import InvalidDataError, MissingFileError, UsageError
+from hyped_seq.geneformer.architecture import Architecture
+from hyped_seq.geneformer.dictionaries import Dictionaries, build_dictionaries
+from hyped_seq.geneformer.pretrain_params import PretrainParams
+from hyped_seq.geneformer.tokenizer import Tokenizer
+from hyped_seq.geneformer.tokens import TokenSets
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from hyped_core.context import RunContext
+
+SHARD_TOKENS = {"cpu": 2048, "cuda": 32768}
+"""Most tokens in one part of a batch: what is in memory grows with it."""
+_FLOPS = 3.5e10
+"""Floating point operations a second in training on one core: rough."""
+_TEXT_PER_GENE = 150
+"""Bytes of ``dictionaries.json`` for a gene."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingCells:
+    """Cells as sequences, and which of them are learned from.
+
+    Attributes
+    ----------
+    tokens : sequences of all cells that have a gene.
+    train, held_out : (n,) int64, places of sequences in ``tokens``.
+    """
+
+    dictionaries: Dictionaries
+    tokens: TokenSets
+    train: npt.NDArray[np.int64]
+    held_out: npt.NDArray[np.int64]
+
+
+def read_cells(path: str | Path) -> AnnData:
+    """Cells of an .h5ad file or of a .hyped container (its table ``rna``).
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError("no such file or folder", where=path, mend="give an .h5ad file or a .hyped container")
+    if path.is_dir():
+        from hyped_core.container.data import HypedData
+
+        return HypedData.read(path).table("rna")
+    from hyped_seq.readers.h5ad import read_h5ad
+
+    return read_h5ad(path)
+
+
+def select_cells(cells: AnnData, conditions: Sequence[str], where: object = "cells") -> AnnData:
+    """Cells of which ``obs`` fulfils every ``COLUMN=VALUE``; of several values for one column, one of them.
+
+    Raises
+    ------
+    UsageError
+        A condition has no ``=``.
+    InvalidDataError
+        There is no such column or no cell with such a value, or no cell fulfils all.
+    """
+    wanted: dict[str, list[str]] = {}
+    for condition in conditions:
+        column, equals, value = condition.partition("=")
+        if not equals or not column:
+            raise UsageError(f"must be COLUMN=VALUE, found {condition!r}", where="--where", mend="condition=control")
+        wanted.setdefault(column, []).append(value)
+    keep = np.ones(cells.n_obs, dtype=bool)
+    for column, values in wanted.items():
+        if column not in cells.obs:
+            raise InvalidDataError(
+                f"obs has no column {column!r}",
+                where=where,
+                mend=_close(column, map(str, cells.obs.columns), "columns"),
+            )
+        held = cells.obs[column].astype(str).to_numpy()
+        for value in values:
+            if value not in held:
+                raise InvalidDataError(
+                    f"no cell has {column} {value!r}", where=where, mend=_close(value, dict.fromkeys(held), "values")
+                )
+        keep &= np.isin(held, values)
+    if not keep.any():
+        raise InvalidDataError(f"no cell has {' and '.join(conditions)}", where=where, mend="ask for less")
+    return cells if keep.all() else cells[keep]
+
+
+def _close(name: str, known: Iterator[str] | dict[str, None], what: str) -> str:
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"{what} there: {', '.join(names[:20])}"
+
+
+def prepare(cells: AnnData, params: PretrainParams, context: RunContext) -> TrainingCells:
+    """Dictionaries of ``cells``, held-out ones included, their sequences, and a seeded split.
+
+    Raises
+    ------
+    InvalidDataError
+        Counts that are none, genes without ids, a gene to keep that is unknown, or no cell with a gene.
+    """
+    dictionaries = build_dictionaries(cells, series=params.series, keep=params.keep)
+    tokenizer = Tokenizer(dictionaries, max_tokens=min(params.max_tokens, dictionaries.series.max_tokens))
+    tokens = tokenizer.tokenize_cells(cells, context=context)
+    if not len(tokens):
+        raise InvalidDataError("no cell has a gene with a token", where="cells", mend="give cells with counts")
+    order = context.rng("pretrain", "split").permutation(len(tokens))
+    count = n_held_out(len(tokens), params.held_out)
+    return TrainingCells(dictionaries, tokens, np.sort(order[count:]), np.sort(order[:count]))
+
+
+def n_held_out(n_cells: int, share: float) -> int:
+    """How many of so many cells are held out: the share, rounded, but one at least and not all."""
+    return 0 if n_cells < 2 else min(max(1, round(share * n_cells)), n_cells - 1)
+
+
+def batches(
+    train: npt.NDArray[np.int64], batch_cells: int, steps: int, rng: np.random.Generator
+) -> Iterator[npt.NDArray[np.int64]]:
+    """``steps`` batches: all cells in random order, again and again; a batch never holds a cell twice."""
+    size = min(batch_cells, len(train))
+    order = np.empty(0, dtype=np.int64)
+    for _ in range(steps):
+        if len(order) < size:  # what is left over of a round is dropped: fewer cells than a batch
+            order = rng.permutation(train)
+        yield order[:size]
+        order = order[size:]
+
+
+def shards(
+    chosen: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], most_tokens: int
+) -> list[npt.NDArray[np.int64]]:
+    """``chosen`` by length, cut into parts of at most ``most_tokens`` tokens (a longer sequence is alone).
+
+    The parts depend on the cells only, so that their sum is the same for any number of threads.
+    """
+    order = chosen[np.lexsort((chosen, lengths[chosen]))]
+    parts, held = [[]], 0
+    for cell in order:
+        if parts[-1] and held + lengths[cell] > most_tokens:
+            parts.append([])
+            held = 0
+        parts[-1].append(cell)
+        held += int(lengths[cell])
+    return [np.array(part, dtype=np.int64) for part in parts if part]
+
+
+def estimate_pretrain(cells: AnnData, params: PretrainParams, *, threads: int = 1) -> dict[str, Any]:
+    """What pretraining on ``cells`` takes: the ``bytes`` of OUT, ``memory_bytes`` and ``seconds``; all rough."""
+    counts = cells.layers.get("counts", cells.X)
+    stored = int(counts.nnz) if hasattr(counts, "nnz") else int(np.count_nonzero(counts))
+    vocabulary = cells.n_vars + len(params.keep) + 4
+    length = max(1, min(params.max_tokens, round(stored / max(cells.n_obs, 1)) + 2))
+    sizes = Architecture(
+        params.layers, params.hidden, params.heads, params.feed_forward, params.max_tokens, vocabulary
+    )
+    hidden = params.mask * length
+    head = 2 * hidden * params.hidden * (vocabulary + params.hidden)
+    work = 3 * (sizes.flops(length) + head) * params.steps * min(params.batch_cells, cells.n_obs)
+    weights = 4 * sizes.n_parameters()
+    logits = 4 * params.mask * max(SHARD_TOKENS["cpu"], length) * vocabulary
+    return {
+        "cells": cells.n_obs,
+        "vocabulary": vocabulary,
+        "steps": params.steps,
+        "bytes": weights + _TEXT_PER_GENE * vocabulary,
+        "memory_bytes": round(12 * weights + 4 * threads * logits),
+        "seconds": round(5 + work / _FLOPS / threads, 1),
+        "rate": f"{_FLOPS:g} floating point operations a second and thread; rough",
+    }
