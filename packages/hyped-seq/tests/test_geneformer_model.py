@@ -237,7 +237,9 @@ def test_genes_that_are_not_there_are_refused(cells, folder):
     without = cells[:, 2:]
     with pytest.raises(InvalidDataError, match="to be suppressed"):
         geneformer(folder).embed_perturbed(without, perturbation_of(["PRRX1:suppression"]), context=CONTEXT)
-    model = geneformer(folder)
+    with pytest.raises(InvalidDataError, match="add_absent"):
+        geneformer(folder).embed_perturbed(without, perturbation_of(["MYOD1:activation"]), context=CONTEXT)
+    model = geneformer(folder, add_absent=True)
     model.embed_perturbed(without, perturbation_of(["MYOD1:activation"]), context=CONTEXT)
     assert model.facts["perturbations"]["MYOD1"]["genes"][0]["column_added"]
 

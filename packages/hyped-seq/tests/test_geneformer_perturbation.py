@@ -188,9 +188,12 @@ def test_more_activated_genes_than_a_sequence_holds_are_refused():
 
 
 # ------------------------------------------------------------------ cells
-def run(counts, perturbation, mode, *, series=V1, medians=1.0, max_tokens=None, level="max", **more):
+def run(counts, perturbation, mode, *, series=V1, medians=1.0, max_tokens=None, level="max", add_absent=False, **more):
     tokenizer = Tokenizer(dictionaries(series, medians, more.pop("mapping", None)), max_tokens=max_tokens)
-    return perturb_cells(cells(counts, **more), perturbation, tokenizer, mode=mode, level=level, context=CONTEXT)
+    given = cells(counts, **more)
+    return perturb_cells(
+        given, perturbation, tokenizer, mode=mode, level=level, add_absent=add_absent, context=CONTEXT
+    )
 
 
 def test_the_modes_differ_where_the_sequence_is_cut():
@@ -286,11 +289,13 @@ def test_ids_that_mean_one_gene_are_summed_first():
     assert lists(down.tokens) == [[2, 7, 4, 3]]
 
 
-def test_a_gene_the_data_lack_is_added_to_be_activated_and_refused_to_be_suppressed():
+def test_a_gene_the_data_lack_is_refused_and_added_on_request_to_be_activated():
     ids, names = IDS[1:], NAMES[1:]
     counts = [[5, 4, 0, 0, 0, 0, 0]]
     for mode, expected in (("expression", [2, 3, 4]), ("token", [2, 3, 4])):
-        found = run(counts, change("+MYOD1"), mode, ids=ids, names=names)
+        with pytest.raises(InvalidDataError, match="to be activated and is not among the data's 7 genes"):
+            run(counts, change("+MYOD1"), mode, ids=ids, names=names)
+        found = run(counts, change("+MYOD1"), mode, ids=ids, names=names, add_absent=True)
         assert lists(found.tokens) == [expected]
         assert found.record().genes[0].column_added
         with pytest.raises(InvalidDataError, match="to be suppressed and is not among the data's 7 genes"):

@@ -21,7 +21,7 @@ from hyped_seq.cli_geneformer_pretrain import pretrain as command  # noqa: E402
 from hyped_seq.geneformer import pretrain as module  # noqa: E402
 from hyped_seq.geneformer.architecture import Architecture  # noqa: E402
 from hyped_seq.geneformer.dictionaries import load_dictionaries  # noqa: E402
-from hyped_seq.geneformer.masked_lm import MaskedLM, MaskedTokens, mask_tokens  # noqa: E402
+from hyped_seq.geneformer.masked_lm import MaskedLM, MaskedTokens, first_model, mask_tokens  # noqa: E402
 from hyped_seq.geneformer.pretrain import pretrain, schedule  # noqa: E402
 from hyped_seq.geneformer.pretrain_baselines import baselines  # noqa: E402
 from hyped_seq.geneformer.pretrain_data import batches, n_held_out, select_cells, shards  # noqa: E402
@@ -115,6 +115,30 @@ def test_logits_and_loss_are_those_of_bert_for_masked_lm(tmp_path):
     assert float(loss) == pytest.approx(float(expected.loss), rel=1e-5)
 
 
+def test_hidden_places_start_with_the_reverse_of_what_their_cell_shows():
+    context = RunContext(seed=2)
+    sizes = Architecture(2, 128, 2, 32, 512, 404)
+    model = first_model(sizes, context).eval()
+    rng = np.random.default_rng(0)
+    shown = [np.r_[2, rng.choice(np.arange(4, 404), 200, replace=False), 3] for _ in range(2)]
+    masked = mask_tokens(shown, rng, share=0.15, mask=1, first_gene=4, genes=np.arange(4, 404), all_masked=True)
+    tokens = torch.from_numpy(masked.tokens)
+    words = torch.nn.functional.normalize(model.encoder.embeddings.word_embeddings.weight, dim=1)
+    with torch.no_grad():
+        states = model.encoder.packed(tokens, masked.lengths, layers=1)
+        logits = model(masked)
+    ends = np.cumsum(masked.lengths)
+    for row, place in enumerate(masked.places):
+        cell = int(place >= ends[0])
+        seen = np.isin(np.arange(404), masked.tokens[[0, ends[0]][cell] : ends[cell]])
+        for found in (states[place] @ words.T, logits[row]):
+            found = found.detach().numpy()
+            assert found[4:][~seen[4:]].mean() > found[4:][seen[4:]].mean() + 0.3 * found[4:].std()
+    assert first_model(sizes, context).head.bias.abs().max() == 0
+    again = first_model(sizes, RunContext(seed=2)).state_dict()
+    assert all(torch.equal(again[key], value) for key, value in model.state_dict().items())
+
+
 # the data
 
 
@@ -189,6 +213,52 @@ def test_it_learns_what_frequencies_do_not_say():
     assert held_out["loss"] < held_out["baselines"]["rank"]["loss"] - 0.2
 
 
+def test_it_learns_that_a_gene_that_is_shown_is_not_hidden():
+    # each cell shows a random half of the genes: all there is to know is that what is hidden is none of those shown
+    rng = np.random.default_rng(0)
+    cells = make_cells(300, 60)
+    cells.X = sp.csr_matrix((rng.random((300, 60)) < 0.5).astype(np.int32) * rng.integers(1, 5, (300, 60)))
+    sizes = {"hidden": 64, "heads": 2, "feed_forward": 32, "max_tokens": 64, "batch_cells": 16, "held_out": 0.3}
+    held_out = pretrain(cells, PretrainParams(**sizes, checks=1), context=RunContext()).record["held_out"]
+    known = held_out["baselines"]
+    assert known["frequency"]["loss"] == pytest.approx(math.log(60), abs=0.05)
+    assert known["frequency_unseen"]["loss"] == pytest.approx(math.log(34), abs=0.1)
+    assert held_out["loss"] < min(known["frequency"]["loss"], held_out["untrained_loss"]) - 0.06
+
+
+def test_training_starts_from_the_weights_of_the_untrained_control(monkeypatch):
+    from hyped_seq.geneformer.tiny import GeneformerUntrained, GeneformerUntrainedConfig
+
+    cells, starts = make_cells(), []
+    train = module._Run.train
+
+    def noted(self, clock):
+        starts.append({key: value.clone() for key, value in self.model.encoder.state_dict().items()})
+        return train(self, clock)
+
+    monkeypatch.setattr(module._Run, "train", noted)
+    trained = pretrain(cells, SMALL, context=RunContext(seed=6))
+    control = GeneformerUntrained(GeneformerUntrainedConfig(pretrain=SMALL))
+    control.fit(cells, context=RunContext(seed=6))
+    weights, _ = control._ready()
+    (start,) = starts
+    assert all(torch.equal(start[key], value) for key, value in weights.encoder.state_dict().items())
+    end = trained.model.encoder.state_dict()
+    assert not torch.equal(end["embeddings.word_embeddings.weight"], start["embeddings.word_embeddings.weight"])
+
+
+def test_genes_without_counts_are_kept_where_that_is_asked_for():
+    cells = make_cells(12)
+    counts = cells.X.toarray()
+    counts[:, [4, 9]] = 0
+    cells.X = sp.csr_matrix(counts)
+    few = SMALL.model_copy(update={"steps": 1})
+    assert len(pretrain(cells, few, context=RunContext()).dictionaries) == 28
+    every = pretrain(cells, few.model_copy(update={"keep_unseen": True}), context=RunContext())
+    assert len(every.dictionaries) == 30 and every.architecture.vocabulary == 34
+    assert every.record["params"]["keep_unseen"] is True
+
+
 def test_what_is_written_can_be_loaded_and_says_what_it_is(tmp_path):
     transformers = pytest.importorskip("transformers")
     cells = make_cells()
@@ -200,6 +270,7 @@ def test_what_is_written_can_be_loaded_and_says_what_it_is(tmp_path):
     before = torch.get_num_threads()
     result.save(tmp_path / "tiny")
     assert torch.get_num_threads() == before
+    assert len({path.stat().st_mode for path in (tmp_path / "tiny").iterdir()}) == 1
     weights, dictionaries = load_weights(tmp_path / "tiny"), load_dictionaries(tmp_path / "tiny")
     assert weights.series == dictionaries.series.name == "v2"
     assert weights.architecture.vocabulary == dictionaries.vocabulary == 34

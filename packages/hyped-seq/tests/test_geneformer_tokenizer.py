@@ -88,6 +88,20 @@ def test_equals_the_plain_code(series, genes):
     assert ours.lengths.max() == min(series.max_tokens, int(ours.n_genes.max()) + 2 * series.special)
 
 
+
+@pytest.mark.parametrize("room", [300, 700, 1000])
+def test_ties_across_the_cut_are_those_with_the_smaller_tokens(room):
+    """Few distinct values and long rows of any length: what is kept of a run of ties is decided by tokens alone."""
+    made = dictionaries(np.ones(3000))
+    rng = np.random.default_rng(5)
+    counts = rng.integers(1, 3, (40, 3000)) * (rng.random((40, 3000)) < 0.6)
+    found = Tokenizer(made, max_tokens=room).tokenize(counts, list(made.genes))
+    for row in range(40):
+        columns = np.flatnonzero(counts[row])
+        order = np.lexsort((made.tokens[columns], -counts[row, columns]))
+        assert found[row].tolist() == made.tokens[columns][order][:room].tolist()
+
+
 @pytest.mark.parametrize("medians", [[1.0], [1.0, 2.0, 4.0], [0.1, 634.0], [1e-30, 1.0, 1e30]], ids=str)
 def test_many_ties_are_in_the_order_of_tokens(medians):
     """Few distinct medians: whole runs of equal values, some across the cut, and values out of the keys' range."""
@@ -118,6 +132,28 @@ def test_close_values_are_compared_exactly():
     assert_official(Tokenizer(made).tokenize(counts, made.genes, n_counts), counts, made.genes, n_counts, made)
     exact = 1 / n_counts[0] * 10_000 / medians
     assert len(np.unique(exact)) < len(np.unique(medians))  # rounding makes ties of what are none
+
+
+@pytest.mark.parametrize("genes", [64, 128, 1024])
+def test_rows_of_any_length_beside_each_other(genes):
+    """Rows alike in length are sorted in one call, others one by one; a row of a power of two fills its places."""
+    rng = np.random.default_rng(genes)
+    made = dictionaries(rng.lognormal(0, 1, genes))
+    full = rng.geometric(0.3, (6, genes))
+    ragged = full * (rng.random((6, genes)) < np.array([1, 0.9, 0, 0.01, 0.5, 1])[:, None])
+    for counts in (full, ragged):
+        n_counts = counts.sum(axis=1) + 1
+        assert_official(Tokenizer(made).tokenize(counts, made.genes, n_counts), counts, made.genes, n_counts, made)
+
+
+def test_a_vocabulary_above_16_bits():
+    rng = np.random.default_rng(12)
+    made = dictionaries(rng.lognormal(0, 1, 70_000))
+    ids = list(made.genes[np.argsort(made.tokens)][-50:])
+    counts = some_counts(rng, 5, 50)
+    ours = Tokenizer(made).tokenize(counts, ids)
+    assert ours.tokens.min() > 2**16 and ours.tokens.dtype == np.int32
+    assert_official(ours, counts, ids, counts.sum(axis=1), made)
 
 
 def test_ids_are_collapsed_in_v2():

@@ -29,6 +29,9 @@ import click
     help="Perturb counts before they are encoded (the paper), or encoded cells (Geneformer's own way).",
 )
 @click.option(
+    "--add-absent", is_flag=True, help="A gene to be activated that CELLS lack counts as not expressed."
+)
+@click.option(
     "--level",
     type=click.Choice(["max", "above"]),
     default="max",
@@ -81,6 +84,7 @@ def embed(
     dictionary: str,
     perturb: tuple[str, ...],
     mode: str,
+    add_absent: bool,
     level: str,
     layer: str,
     pooling: str,
@@ -118,6 +122,7 @@ def embed(
             "dictionaries": dictionary,
             "mode": mode,
             "level": level,
+            "add_absent": add_absent,
             "layer": int(layer),
             "pooling": pooling,
             "max_tokens": max_tokens,

@@ -202,5 +202,5 @@ V2_104M = Architecture(12, 768, 12, 3072, 4096, 20_275, name="V2-104M")
 V2_316M = Architecture(18, 1152, 18, 4608, 4096, 20_275, name="V2-316M")
 PUBLISHED = (V1_10M, V1_40M, V2_104M, V2_316M)
 """Shapes of the published weights (https://huggingface.co/ctheodoris/Geneformer)."""
-TINY = Architecture(2, 64, 2, 128, 1024, 1_024, name="tiny")
+TINY = Architecture(2, 256, 2, 128, 1024, 1_024, name="tiny")
 """Shape of a model that is pretrained here in a minute; vocabulary and positions are set to the data's."""

@@ -101,7 +101,10 @@ def estimate_embed(
     model = Geneformer(config)
     weights, tokenizer = model.ready(context)
     started = time.perf_counter()
-    found = perturb_cells(source, perturbation, tokenizer, mode=config.mode, level=config.level, context=context)
+    found = perturb_cells(
+        source, perturbation, tokenizer, mode=config.mode, level=config.level, add_absent=config.add_absent,
+        context=context,
+    )  # fmt: skip
     encoding = time.perf_counter() - started
     tokens, architecture = found.tokens, weights.architecture
     depth = architecture.depth(config.layer)

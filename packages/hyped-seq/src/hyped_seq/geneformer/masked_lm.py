@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,19 @@ from torch import Tensor, nn
 from hyped_seq.geneformer.architecture import Architecture
 from hyped_seq.geneformer.encoder import Encoder, Layer
 
+if TYPE_CHECKING:
+    from hyped_core.context import RunContext
+
 MASKED, REPLACED = 0.8, 0.1
 """Of the chosen tokens, shares that become ``<mask>`` and another gene; the rest stay (Devlin et al. 2019, 3.1)."""
-POSITION_SCALE = 0.02
-"""Height of the waves that position embeddings start as: the deviation of all other embeddings."""
+WORD_SCALE, POSITION_SCALE = 0.3, 0.02
+"""Deviation of the word embeddings, and height of the waves that position embeddings start as."""
+LOGIT_SCALE = 0.5
+"""Deviation of the logits that the decoder starts with: near uniform, though the words are large."""
+LINEAR_BIAS = 3.0
+"""Of the head's linear map: nearly all is above zero and passes its ReLU; the norm after it takes it off again."""
+SMALL = 0.1
+"""Size of what sublayers add to the residual at the start, and of queries and keys."""
 _DEVIATION = 0.02
 """Of the weights that `Encoder` and the head start with."""
 
@@ -160,24 +170,52 @@ class MaskedLM(nn.Module):
         return F.cross_entropy(logits, torch.from_numpy(masked.targets).to(logits.device), reduction="sum")
 
 
-def make_model(architecture: Architecture, seed: int) -> MaskedLM:
-    """A model with seeded weights.
+def first_model(architecture: Architecture, context: RunContext) -> MaskedLM:
+    """The weights that pretraining starts from: those of `make_model` by the seed of ``context``."""
+    return make_model(architecture, int(context.rng("pretrain", "weights").integers(2**63 - 1)))
 
-    As `Encoder` starts them, but for two things. Positions start as waves (Vaswani et al. 2017, 3.5), in which
-    neighbouring ranks are alike, so that what is learned at a rank holds for those around it. Linear maps start with a
-    deviation of one over the root of their inputs: 0.02 is made for widths of 768; at 64 little would come through.
+
+def make_model(architecture: Architecture, seed: int) -> MaskedLM:
+    """A model with seeded weights, from which few cells and steps teach something.
+
+    Which genes a cell shows is the mean of many tokens, a small part of any one of them: from the usual weights it
+    stays hidden, and what is learned is how common genes are. So the first layer starts by attending evenly and taking
+    the mean away from each token, times the root of the positions: as much as a token at the longest sequence, more at
+    shorter ones. Hidden places then hold the reverse of what is shown, and the decoder, which is tied to the words,
+    gives genes that are shown less: a gene stands once in a cell. All else starts out of the way of it: later layers,
+    feed-forward and the head's ReLU. AdamW moves every weight by about the learning rate, whatever its gradient; words
+    start large against it, and positions, of which most are rarely right, small against words. Positions start as
+    waves (Vaswani et al. 2017, 3.5), in which neighbouring ranks are alike.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = MaskedLM(architecture)
-    positions = model.encoder.embeddings.position_embeddings.weight
-    d = architecture.hidden
-    place = torch.arange(architecture.positions, dtype=torch.float64)[:, None]
-    angles = place * torch.exp(-math.log(10_000.0) * torch.arange(0, d, 2, dtype=torch.float64) / d)
-    waves = torch.stack([torch.sin(angles), torch.cos(angles)], dim=-1).flatten(1)[:, :d]
+    embeddings, layers, head = model.encoder.embeddings, model.encoder.encoder.layer, model.head
     with torch.no_grad():
-        positions.copy_((POSITION_SCALE * waves).float())
-        for module in model.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.weight.mul_(1 / (_DEVIATION * math.sqrt(module.in_features)))
+        waves = _waves(architecture.positions, architecture.hidden)
+        embeddings.position_embeddings.weight.copy_(POSITION_SCALE * waves)
+        embeddings.word_embeddings.weight.mul_(WORD_SCALE / _DEVIATION)
+        for layer in layers:
+            inside = layer.attention.self
+            for linear in (inside.value, layer.intermediate.dense):
+                linear.weight.mul_(_by_inputs(linear))
+            for linear in (inside.query, inside.key, layer.attention.output.dense, layer.output.dense):
+                linear.weight.mul_(SMALL * _by_inputs(linear))
+        torch.nn.init.eye_(layers[0].attention.self.value.weight)
+        torch.nn.init.eye_(layers[0].attention.output.dense.weight).mul_(-math.sqrt(architecture.positions))
+        torch.nn.init.eye_(head.dense.weight)
+        head.dense.bias.fill_(LINEAR_BIAS)
+        head.LayerNorm.weight.fill_(LOGIT_SCALE / (WORD_SCALE * math.sqrt(architecture.hidden)))
     return model
+
+
+def _by_inputs(linear: nn.Linear) -> float:
+    """What makes the deviation of a map that has just started one over the root of its inputs."""
+    return 1 / (_DEVIATION * math.sqrt(linear.in_features))
+
+
+def _waves(positions: int, d: int) -> Tensor:
+    """(positions, d) sines and cosines of falling frequency."""
+    place = torch.arange(positions, dtype=torch.float64)[:, None]
+    angles = place * torch.exp(-math.log(10_000.0) * torch.arange(0, d, 2, dtype=torch.float64) / d)
+    return torch.stack([torch.sin(angles), torch.cos(angles)], dim=-1).flatten(1)[:, :d].float()

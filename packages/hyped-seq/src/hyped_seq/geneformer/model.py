@@ -44,6 +44,8 @@ class EmbeddingConfig(Params):
     """Perturbation of counts before they are encoded (the paper's Algorithm 1), or of encoded cells (official)."""
     level: Literal["max", "above"] = "max"
     """Count of an activated gene in mode expression: the cell's maximum, or as much above it as puts it on top."""
+    add_absent: bool = False
+    """Take a gene to be activated that the data have no column for as not expressed, where False is an error."""
     max_tokens: int | None = Field(None, ge=1)
     """Longest sequence, special tokens included; None: as long as the series has them."""
     batch_tokens: int | None = Field(None, ge=1)
@@ -58,9 +60,10 @@ class GeneformerConfig(EmbeddingConfig):
     """Settings of `Geneformer`."""
 
     weights: str = ""
-    """Folder with config.json and model.safetensors, or a hub id (owner/name[/subfolder][@revision])."""
+    """Folder with config.json and model.safetensors, a hub id (owner/name[/subfolder][@revision]), or a published one:
+    geneformer/V1-10M, geneformer/V2-104M, geneformer/V2-316M, fetched where it is not there."""
     dictionaries: str = ""
-    """Folder or file of the token and median dictionaries; empty: the folder of the weights."""
+    """Folder or file of the token and median dictionaries; empty: those in the folder of the weights or beside it."""
 
 
 class Embedder:
@@ -104,7 +107,9 @@ class Embedder:
             return self.embed(cells, context=context)
         _, tokenizer = self.ready(context)
         mode, level = self.config.mode, self.config.level
-        found = perturb_cells(cells, perturbation, tokenizer, mode=mode, level=level, context=context)
+        found = perturb_cells(
+            cells, perturbation, tokenizer, mode=mode, level=level, add_absent=self.config.add_absent, context=context
+        )
         rows = self._rows(found.tokens, perturbation.name, context)
         self._note(perturbation.name, found)
         return rows
@@ -181,7 +186,8 @@ class Embedder:
         counted["embedded"] += len(tokens)
         counted["without_known_gene"] += tokens.n_dropped
         counted["cut"] += int((tokens.n_genes > tokenizer.room).sum())
-        self.facts["sequences"] = {"computed": cache.n_computed, "from_cache": cache.n_found}
+        if not config.cache:  # of a folder it depends on what earlier runs left there, and a record must not
+            self.facts["sequences"] = {"computed": cache.n_computed, "from_cache": cache.n_found}
         if cache.damaged:
             self.facts["damaged_shards"] = list(cache.damaged)
         return out
@@ -229,12 +235,13 @@ def load_model(weights: str | Path, dictionaries: str | Path = "") -> tuple[Weig
     InvalidDataError
         Weights that were pretrained here, with other dictionaries.
     """
+    from hyped_seq.geneformer.hub import dictionaries_folder
     from hyped_seq.geneformer.weights import load_weights
 
     need_torch()
     loaded = load_weights(weights)
     try:
-        found = load_dictionaries(dictionaries or loaded.folder)
+        found = load_dictionaries(dictionaries or dictionaries_folder(loaded.folder))
     except MissingFileError as error:
         if dictionaries:
             raise

@@ -76,9 +76,13 @@ def perturb_cells(
     *,
     mode: Mode = "expression",
     level: Level = "max",
+    add_absent: bool = False,
     context: RunContext,
 ) -> PerturbedCells:
     """Perturb cells and encode them.
+
+    With ``add_absent`` a gene to be activated that the data have no column for counts as not expressed; without, it is
+    an error.
 
     Counts, gene ids and totals are taken as by `Tokenizer.tokenize_cells`. A cell's total stays what it was. In series
     V2 columns whose ids mean one gene are summed first, so that a cell's largest count is that of a gene.
@@ -95,7 +99,7 @@ def perturb_cells(
             f"there is no mode {mode!r} with level {level!r}", where="mode", mend="expression or token; max or above"
         )
     with open_cells(cells) as source:
-        plan = _Plan(source, perturbation, tokenizer, mode, level)
+        plan = _Plan(source, perturbation, tokenizer, mode, level, add_absent)
         parts = [plan.chunk(chunk, context.threads) for chunk in source.chunks()]
         tokens = join([part[0] for part in parts], [chunk_rows for *_, chunk_rows in parts])
         shape = (0, len(plan.edits))
@@ -109,12 +113,18 @@ class _Plan:
     """What is the same for every chunk of cells."""
 
     def __init__(
-        self, source: CellSource, perturbation: Perturbation, tokenizer: Tokenizer, mode: Mode, level: Level
+        self,
+        source: CellSource,
+        perturbation: Perturbation,
+        tokenizer: Tokenizer,
+        mode: Mode,
+        level: Level,
+        add_absent: bool,
     ) -> None:
         dictionaries = tokenizer.dictionaries
         self.tokenizer, self.mode, self.level, self.where = tokenizer, mode, level, source.where
         self.sums, ids = _shared_columns(dictionaries.position(source.gene_ids), list(source.gene_ids), tokenizer)
-        self.edits = edits_of(perturbation, dictionaries, ids, source.symbols)
+        self.edits = edits_of(perturbation, dictionaries, ids, source.symbols, add_absent=add_absent)
         added = [edit.gene_id for edit in self.edits if not edit.columns]
         self.width = len(ids) + len(added)
         at = iter(range(len(ids), self.width))

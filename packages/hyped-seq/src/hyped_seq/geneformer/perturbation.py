@@ -99,17 +99,23 @@ class Perturbed:
 
 
 def edits_of(
-    perturbation: Perturbation, dictionaries: Dictionaries, gene_ids: Sequence[str], names: Sequence[str] = ()
+    perturbation: Perturbation,
+    dictionaries: Dictionaries,
+    gene_ids: Sequence[str],
+    names: Sequence[str] = (),
+    *,
+    add_absent: bool = False,
 ) -> tuple[Edit, ...]:
     """Look up the genes of a perturbation in the dictionary and among the data's ``gene_ids``.
 
-    A gene to be activated may be absent from the data (a panel without it): it then counts as not expressed. One to be
-    suppressed may not, since nothing would happen. ``names`` are the data's gene names, for the message.
+    With ``add_absent`` a gene to be activated may be absent from the data (a panel without it) and counts as not
+    expressed in any cell. One to be suppressed may never be, since nothing would happen. ``names`` are the data's gene
+    names, for the message.
 
     Raises
     ------
     UnknownNameError or InvalidDataError
-        A gene is not in the dictionary; a gene to be suppressed is not in the data; a gene is named twice.
+        A gene is not in the dictionary or not in the data; a gene is named twice.
     """
     positions = dictionaries.position(gene_ids)
     found: list[Edit] = []
@@ -123,12 +129,18 @@ def edits_of(
                 where=f"perturbation {perturbation.name}",
                 mend="name each gene once",
             )
-        if not columns and change.direction == "suppression":
+        up = change.direction == "activation"
+        if not columns and not (up and add_absent):
             close = difflib.get_close_matches(change.gene, list(map(str, names)), n=3)
+            mends = [f"did you mean {', '.join(close)}?"] if close else []
+            mends.append("give cells with counts of it, or leave it out")
+            if up:
+                mends.append("or set add_absent (--add-absent) to take it as not expressed where the panel lacks it")
             raise InvalidDataError(
-                f"gene {change.gene} ({gene_id}) is to be suppressed and is not among the data's {len(gene_ids)} genes",
+                f"gene {change.gene} ({gene_id}) is to be {'activated' if up else 'suppressed'} and is not among the "
+                f"data's {len(gene_ids)} genes",
                 where=f"perturbation {perturbation.name}",
-                mend=f"did you mean {', '.join(close)}?" if close else "give cells with counts of it, or leave it out",
+                mend="; ".join(mends),
             )
         found.append(Edit(change.gene, gene_id, int(dictionaries.tokens[place]), change.direction, columns))
     return tuple(found)

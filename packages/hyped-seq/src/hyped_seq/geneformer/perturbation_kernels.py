@@ -32,7 +32,9 @@ def row_targets(indptr: Array, data: Array, indices: Array, up_medians: Array, m
         for gene in range(n_up - 1, -1, -1):
             count = highest
             if above:
-                count = max(highest + 1, np.floor(top * up_medians[gene]) + 1)
+                count = max(highest + 1, np.floor(top * up_medians[gene]) - 1)
+                while count / up_medians[gene] <= top:  # the product above is rounded either way
+                    count += 1
                 top = count / up_medians[gene]
             out[row, gene] = np.int64(count)
     return out

@@ -27,7 +27,7 @@ from hyped_core.io.atomic import atomic_path, write_json, write_text
 from hyped_core.provenance import versions
 from hyped_seq.geneformer.architecture import TINY, Architecture
 from hyped_seq.geneformer.dictionaries import Dictionaries
-from hyped_seq.geneformer.masked_lm import MaskedLM, MaskedTokens, make_model, mask_tokens
+from hyped_seq.geneformer.masked_lm import MaskedLM, MaskedTokens, first_model, mask_tokens
 from hyped_seq.geneformer.pretrain_baselines import baselines, frequencies
 from hyped_seq.geneformer.pretrain_data import SHARD_TOKENS, TrainingCells, batches, prepare, shards
 from hyped_seq.geneformer.pretrain_params import PretrainParams
@@ -114,6 +114,15 @@ def pretrain(
     cells: AnnData, params: PretrainParams, *, context: RunContext, max_seconds: float | None = None, source: str = ""
 ) -> Pretrained:
     """Pretrain a model on ``cells``.
+
+    Losses are -ln(probability), in nats, of the genes hidden in cells that are not learned from, their mean. The
+    record holds beside the model's what it is to be held against: the loss of its first weights, of a uniform guess,
+    of how common each gene is (``frequency``), of that at a rank, and of both among the genes not shown (``_unseen``).
+    What few cells and steps teach is mostly this last rule, that a gene stands once in a cell, and how genes go
+    together hardly; and the rule in part only, as a width below the number of genes cannot hold them all. On the 479
+    control cells of the simulated ``mini`` the loss is 5.82, of the first weights 6.47, of ``frequency`` 6.34, of
+    ``frequency_unseen`` 4.99. The first weights, too, let a cell's genes through (`masked_lm.make_model`), so that
+    embeddings of them are random projections of which genes are expressed, and no empty control.
 
     Parameters
     ----------
@@ -215,8 +224,7 @@ class _Run:
         self.data, self.params, self.context, self.rate = data, params, context, rate
         self.lengths = data.tokens.lengths
         self.first_gene = len(data.dictionaries.series.specials)
-        seed = int(context.rng("pretrain", "weights").integers(2**63 - 1))
-        self.model = make_model(architecture, seed).to(device)
+        self.model = first_model(architecture, context).to(device)
         # evaluation mode throughout: dropout, which draws from one generator for all threads, is not used
         self.model.eval()
         self.trained = list(self.model.parameters())

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SHARD_TOKENS = {"cpu": 2048, "cuda": 32768}
 """Most tokens in one part of a batch: what is in memory grows with it."""
-_FLOPS = 3.5e10
+_FLOPS = 7e10
 """Floating point operations a second in training on one core: rough."""
 _TEXT_PER_GENE = 150
 """Bytes of ``dictionaries.json`` for a gene."""
@@ -116,7 +116,9 @@ def prepare(cells: AnnData, params: PretrainParams, context: RunContext) -> Trai
     InvalidDataError
         Counts that are none, genes without ids, a gene to keep that is unknown, or no cell with a gene.
     """
-    dictionaries = build_dictionaries(cells, series=params.series, keep=params.keep)
+    dictionaries = build_dictionaries(
+        cells, series=params.series, keep=params.keep, keep_unseen=params.keep_unseen
+    )
     tokenizer = Tokenizer(dictionaries, max_tokens=min(params.max_tokens, dictionaries.series.max_tokens))
     tokens = tokenizer.tokenize_cells(cells, context=context)
     if not len(tokens):
@@ -171,9 +173,12 @@ def estimate_pretrain(cells: AnnData, params: PretrainParams, *, threads: int = 
     sizes = Architecture(
         params.layers, params.hidden, params.heads, params.feed_forward, params.max_tokens, vocabulary
     )
-    hidden = params.mask * length
-    head = 2 * hidden * params.hidden * (vocabulary + params.hidden)
-    work = 3 * (sizes.flops(length) + head) * params.steps * min(params.batch_cells, cells.n_obs)
+    hidden, d = params.mask * length, params.hidden
+    # the last layer's keys and values are those of all tokens; all else in it and the head are the hidden places' alone
+    last = 4 * length * d * d + hidden * (4 * d * d + 4 * d * params.feed_forward + 4 * length * d)
+    head = 2 * hidden * d * (vocabulary + d)
+    work = 3 * (sizes.flops(length, layers=params.layers - 1) + last + head)
+    work *= params.steps * min(params.batch_cells, cells.n_obs)
     weights = 4 * sizes.n_parameters()
     logits = 4 * params.mask * max(SHARD_TOKENS["cpu"], length) * vocabulary
     return {

@@ -27,16 +27,18 @@ class PretrainParams(Params):
     """Longest sequence, special tokens counted; a cell's lowest genes beyond it are cut off."""
     keep: tuple[str, ...] = ()
     """Genes (id or symbol) that have a token even where no cell expresses them, such as those to be perturbed."""
-    steps: int = Field(300, ge=1)
+    keep_unseen: bool = False
+    """Every gene of the cells has a token, also those that no cell expresses."""
+    steps: int = Field(200, ge=1)
     """Steps of the optimiser."""
-    batch_cells: int = Field(16, ge=1)
+    batch_cells: int = Field(8, ge=1)
     """Cells in a step."""
     mask: float = Field(0.15, gt=0, lt=1)
     """Share of a cell's genes that are hidden."""
     replace: bool = False
     """Of the hidden genes show a tenth as they are and a tenth as another gene, as the published models were trained.
     Off: all are masked. With few cells the tenth that is shown is nearly all that is learned."""
-    learning_rate: float = Field(6e-3, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)
     """Highest learning rate: reached after `warm_up`, then down to zero in a straight line."""
     warm_up: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""

@@ -1,8 +1,13 @@
 """Compiled loops of rank value encoding: counts of cells to sortable keys, sorted keys to tokens in exact order.
 
-A key is 32 bits: on top how far the value lies below the largest that is told apart, then the place of the entry in
-its row. Its value is a float32 product, rounded further, so entries whose keys lie at most one step apart may be in
-the wrong order; `write_tokens` compares these, and only these, as float64 numbers of the official arithmetic.
+A key is 32 bits: on top how far the value lies below the largest of its row, in steps as fine as the row's range of
+values leaves bits for, then the place of the entry in its row. Its value is a float32 product (the count, the gene's
+factor and their product are each rounded by at most 2**-24, which is 3 units of the last bit; `FINEST` is above twice
+that), so only entries whose keys lie at most one step apart may be in the wrong order; `write_tokens` compares these,
+and only these, as float64 numbers of the official arithmetic.
+
+Short loops of their own become vector code, within others few do. The compiler of numba takes sums of small integers
+as 64 bits: each step is cast back where that halves the time.
 """
 
 from __future__ import annotations
@@ -19,14 +24,16 @@ _ONE = np.int32(0x3F800000)
 """Bits of the float32 1.0; `Columns` scales values so that the smallest is 2."""
 _RANGE = np.int32((1 << 28) - 1)
 """32 octaves in units of a float32's last bit; values above share the largest."""
+FINEST = 3
+"""Fewest bits that are dropped of a value: a step is then 8 units, and two values are wrong by 6 at most."""
 _MOST = 2147483647.0
 _FEW = 12
 
 
 @numba.njit(cache=True, nogil=True)
 def place_bits(stored: int) -> int:
-    """Bits of a key that hold the place in a row of ``stored`` entries, 11 at least."""
-    bits = 11
+    """Bits of a key that hold the place in a row of ``stored`` entries."""
+    bits = 6
     while (1 << bits) < stored:
         bits += 1
     return bits
@@ -34,26 +41,25 @@ def place_bits(stored: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _no_counts(counts: np.ndarray, whole: bool) -> int:
-    """How many values are no counts. (Loops of their own like this one become vector code; within others few do.)"""
-    wrong = 0
+    """How many values are no counts."""
+    wrong = np.int32(0)
     if whole:
         for j in range(len(counts)):
-            wrong += (counts[j] < 0) | (counts[j] > 2147483647)
+            wrong = np.int32(wrong + ((counts[j] < 0) | (counts[j] > 2147483647)))
     else:
         for j in range(len(counts)):
-            wrong += not (counts[j] >= 0 and np.floor(counts[j]) == counts[j] and counts[j] <= _MOST)
+            fine = (counts[j] >= 0) & (np.floor(counts[j]) == counts[j]) & (counts[j] <= _MOST)
+            wrong = np.int32(wrong + (not fine))
     return wrong
 
 
 @numba.njit(cache=True, nogil=True)
-def _odd_columns(columns: np.ndarray, n_columns: np.uint64) -> tuple[int, int]:
-    """How many columns lie outside the matrix, and how many are not above the one before."""
-    outside, falling = 0, 0
-    for j in range(len(columns)):
-        outside += np.uint64(columns[j]) >= n_columns
+def _falling(columns: np.ndarray) -> int:
+    """How many columns are not above the one before."""
+    falling = np.int32(0)
     for j in range(1, len(columns)):
-        falling += columns[j] <= columns[j - 1]
-    return outside, falling
+        falling = np.int32(falling + (columns[j] <= columns[j - 1]))
+    return falling
 
 
 @numba.njit(cache=True, nogil=True)
@@ -64,15 +70,27 @@ def _multiply(counts: np.ndarray, columns: np.ndarray, scaled: np.ndarray, value
 
 
 @numba.njit(cache=True, nogil=True)
-def _pack(bits: np.ndarray, shift: int, drop: int, out: np.ndarray) -> int:
-    """Keys of a row from the bits of its values; how many are present."""
-    n = 0
-    for j in range(len(out)):
-        above = min(bits[j] - _ONE, _RANGE)
+def _range_of(bits: np.ndarray) -> tuple[np.int32, np.int32]:
+    """Smallest and largest of the values that are present, in units above 1.0."""
+    least, most = _RANGE, np.int32(0)
+    for j in range(len(bits)):
         here = bits[j] >= _ONE
-        key = (np.uint32(_RANGE - above) >> np.uint32(drop) << np.uint32(shift)) | np.uint32(j)
+        above = np.int32(min(np.int32(bits[j] - _ONE), _RANGE))
+        least = np.int32(min(least, above if here else _RANGE))
+        most = np.int32(max(most, above if here else np.int32(0)))
+    return least, most
+
+
+@numba.njit(cache=True, nogil=True)
+def _pack(bits: np.ndarray, most: np.int32, shift: np.uint32, drop: np.uint32, out: np.ndarray) -> int:
+    """Keys of a row from the bits of its values; how many are present."""
+    n = np.int32(0)
+    for j in range(len(out)):
+        here = bits[j] >= _ONE
+        below = np.uint32(most - min(np.int32(bits[j] - _ONE), _RANGE))
+        key = np.uint32(np.uint32(np.uint32(below >> drop) << shift) | np.uint32(j))
         out[j] = key if here else ABSENT
-        n += here
+        n = np.int32(n + here)
     return n
 
 
@@ -90,6 +108,7 @@ def rank_keys(
     sum_up: bool,
     totals: np.ndarray,
     keys: np.ndarray,
+    starts: np.ndarray,
     known: np.ndarray,
     sum_group: np.ndarray,
     sums: np.ndarray,
@@ -104,7 +123,8 @@ def rank_keys(
     group : (columns,) int32, number of the gene that several columns share, else -1.
     whole : ``data`` are integers by their type.
     sum_up : write each row's sum to ``totals`` (rows,) float64, which is else read.
-    keys : uint32, as many as the rows have entries; filled.
+    keys : uint32, filled; those of a row begin at its field of ``starts`` (last - first + 1,) int64, and what is left
+        before the next row's is filled with `ABSENT`.
     known : (last - first,) int32, filled: expressed genes of the dictionary.
     sum_group, sums, sum_ends : filled: groups that occur in each row, their sums, and where each row's end.
     """
@@ -115,54 +135,52 @@ def rank_keys(
     values = np.empty(longest, dtype=np.float32)
     bits = values.view(np.int32)
     place_of = np.full(n_groups, -1, dtype=np.int64)
-    at, n_sums = 0, 0
+    seen_at = np.empty(n_groups, dtype=np.int64)
+    n_sums = 0
     for row in range(first, last):
         low, stored = indptr[row], indptr[row + 1] - indptr[row]
-        columns, counts, out = indices[low : low + stored], data[low : low + stored], keys[at : at + stored]
-        wrong = _no_counts(counts, whole)
-        outside, falling = _odd_columns(columns, n_columns)
-        if wrong:
+        columns, counts = indices[low : low + stored], data[low : low + stored]
+        if _no_counts(counts, whole):
             return NO_COUNT, row
-        if outside:
-            return NO_COLUMN, row
-        if falling:
+        if _falling(columns):
             return NOT_RISING, row
+        if stored and (columns[0] < 0 or np.uint64(columns[stored - 1]) >= n_columns):
+            return NO_COLUMN, row
         if sum_up:
             total = np.int64(0)
             for j in range(stored):
                 total += np.int64(counts[j])
             totals[row] = np.float64(total)
         _multiply(counts, columns, scaled, values)
-        shift = place_bits(stored)
-        drop = shift - 4
-        n = _pack(bits, shift, drop, out)
-        if n_groups:
+        if n_groups:  # the first column of each that occurs stands for all
             begin = n_sums
             for j in range(stored):
                 if values[j] < 0:
+                    values[j] = 0
                     g = group[columns[j]]
                     k = place_of[g]
                     if k < 0:
                         k = place_of[g] = n_sums
+                        seen_at[g] = j
                         sum_group[k] = g
                         sums[k] = 0.0
-                        out[j] = np.uint32(j)
                         n_sums += 1
                     sums[k] += counts[j]
-            for j in range(stored):
-                if values[j] < 0 and out[j] != ABSENT:
-                    k = place_of[group[columns[j]]]
-                    values[j] = np.float32(sums[k]) * -scaled[columns[j]]
-                    above = min(bits[j] - _ONE, _RANGE)
-                    out[j] = (np.uint32(_RANGE - above) >> np.uint32(drop) << np.uint32(shift)) | np.uint32(j)
             for k in range(begin, n_sums):
-                place_of[sum_group[k]] = -1
-            n += n_sums - begin
+                g = sum_group[k]
+                values[seen_at[g]] = np.float32(sums[k]) * -scaled[columns[seen_at[g]]]
+                place_of[g] = -1
+        least, most = _range_of(bits[:stored])
+        shift, drop = place_bits(stored), FINEST
+        while (most - least) >> drop >= (1 << (32 - shift)) - 1:  # the last is that of absent ones
+            drop += 1
+        at, end = starts[row - first], starts[row - first + 1]
+        n = _pack(bits, most, np.uint32(shift), np.uint32(drop), keys[at : at + stored])
+        keys[at + stored : end] = ABSENT
         if n and not totals[row] > 0:
             return NO_TOTAL, row
         known[row - first] = n
         sum_ends[row - first] = n_sums
-        at += stored
     return FINE, -1
 
 
@@ -188,25 +206,20 @@ def _in_order(values: np.ndarray, tokens: np.ndarray, keys: np.ndarray) -> None:
 @numba.njit(cache=True, nogil=True)
 def _find_close(ranked: np.ndarray, ready: int, shift: np.uint32, close: np.ndarray) -> int:
     """Write to ``close`` which of the first ``ready`` keys is at most a step below the next; gives ``ready``."""
+    step = np.uint32(1 << shift)
+    above = np.uint32(~np.uint32(step - 1))
     for i in range(ready - 1):
-        close[i] = np.uint32((ranked[i + 1] >> shift) - (ranked[i] >> shift)) <= np.uint32(1)
+        close[i] = np.uint32(np.uint32(ranked[i + 1] & above) - np.uint32(ranked[i] & above)) <= step
     for i in range(ready - 1, (ready + 7) // 8 * 8 + 1):  # to the end of the word
         close[i] = 0
     return ready
 
 
 @numba.njit(cache=True, nogil=True)
-def _take(tokens: np.ndarray, columns: np.ndarray, row_tokens: np.ndarray) -> None:
-    """Tokens of a row's entries in the order of columns, so that what is then taken in another order lies near."""
-    for j in range(len(columns)):
-        row_tokens[j] = tokens[np.uint64(columns[j])]
-
-
-@numba.njit(cache=True, nogil=True)
-def _place(row_tokens: np.ndarray, ranked: np.ndarray, mask: np.uint32, out: np.ndarray) -> None:
+def _place(tokens: np.ndarray, columns: np.ndarray, ranked: np.ndarray, mask: np.uint32, out: np.ndarray) -> None:
     """Tokens of a row in the order of its keys."""
     for k in range(len(ranked)):
-        out[k] = row_tokens[np.uint64(ranked[k] & mask)]
+        out[k] = tokens[np.uint64(columns[np.uint64(ranked[k] & mask)])]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -221,6 +234,7 @@ def write_tokens(
     target_sum: float,
     totals: np.ndarray,
     keys: np.ndarray,
+    starts: np.ndarray,
     known: np.ndarray,
     sorted_to: np.ndarray,
     group: np.ndarray,
@@ -239,7 +253,8 @@ def write_tokens(
 
     Parameters
     ----------
-    tokens, medians : (columns,) of each column's gene; what columns of no gene hold is not used.
+    tokens, medians : (columns,) of each column's gene; what columns of no gene hold is not used. Tokens are uint16
+        where that holds them: what is read in any order then fits a core's nearest cache.
     keys : of `rank_keys`, each row's sorted up to its field of ``sorted_to`` and smaller than all behind.
     room : most genes of a sequence; ``front`` and ``back`` are tokens around them, -1 for none.
     lengths : (last - first,) int64, filled; 0 for a row without genes, which gets no tokens at all.
@@ -247,16 +262,14 @@ def write_tokens(
     longest = 0
     for row in range(first, last):
         longest = max(longest, indptr[row + 1] - indptr[row])
-    row_tokens = np.empty(longest, dtype=np.int32)
     words = np.empty(longest // 8 + 2, dtype=np.uint64)
     close = words.view(np.uint8)
     run_values, run_tokens = np.empty(longest, dtype=np.float64), np.empty(longest, dtype=np.int32)
     summed = np.zeros(n_groups, dtype=np.float64)
-    start = 0
     for row in range(first, last):
         low, stored = indptr[row], indptr[row + 1] - indptr[row]
-        columns, counts, ranked = indices[low : low + stored], data[low : low + stored], keys[start : start + stored]
-        start += stored
+        columns, counts = indices[low : low + stored], data[low : low + stored]
+        ranked = keys[starts[row - first] : starts[row - first + 1]]  # with what fills the row up: it may lie between
         n = known[row - first]
         lengths[row - first] = 0
         if n == 0:
@@ -302,8 +315,7 @@ def write_tokens(
         if front >= 0:
             out[at] = front
             at += 1
-        _take(tokens, columns, row_tokens)
-        _place(row_tokens, ranked[:kept], mask, out[at : at + kept])
+        _place(tokens, columns, ranked[:kept], mask, out[at : at + kept])
         at += kept
         if back >= 0:
             out[at] = back

@@ -6,12 +6,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError, UsageError
 from hyped_core.io.atomic import atomic_path
-from hyped_seq.geneformer.cell_chunks import open_cells
 from hyped_seq.geneformer.model import Embedder, EmbeddingConfig, load_model, need_torch
 from hyped_seq.geneformer.pretrain_params import PretrainParams
 
@@ -118,7 +115,7 @@ class GeneformerTiny(_Fitted):
         from hyped_seq.geneformer.pretrain import pretrain
 
         cells = control_cells(train)
-        made = pretrain(cells, with_unseen(config.pretrain, cells), context=context, source="control cells")
+        made = pretrain(cells, _keep_unseen(config.pretrain), context=context, source="control cells")
         self._take(made, made.record["what"])
         self.facts["pretraining"] = {
             key: made.record[key] for key in ("seed", "cells", "training", "held_out", "notes")
@@ -147,17 +144,18 @@ class GeneformerUntrained(_Fitted):
             There is no control cell, or counts are none.
         """
         need_torch()
-        from hyped_seq.geneformer.pretrain import Curve, Pretrained, architecture_of, make_model
+        from hyped_seq.geneformer.masked_lm import first_model
+        from hyped_seq.geneformer.pretrain import Curve, Pretrained, architecture_of
         from hyped_seq.geneformer.pretrain_data import prepare
 
         cells = control_cells(train)
-        params = with_unseen(self.config.pretrain, cells)
+        params = _keep_unseen(self.config.pretrain)
         data = prepare(cells, params, context)
         architecture = architecture_of(params, data)
-        what = "Geneformer's architecture with random weights: a control that was trained on nothing."
+        what = "The seeded weights that geneformer-tiny starts from: a control that was trained on nothing."
         series = data.dictionaries.series.name
         record = {"name": self.name, "what": what, "published_weights": False, "series": series, "seed": context.seed}
-        model = make_model(architecture, context).eval().requires_grad_(False)
+        model = first_model(architecture, context).eval().requires_grad_(False)
         self._take(Pretrained(model, architecture, data.dictionaries, Curve(()), record), what)
 
 
@@ -179,14 +177,9 @@ def control_cells(cells: AnnData) -> AnnData:
     return cells if control.all() else cells[control]
 
 
-def with_unseen(params: PretrainParams, cells: AnnData) -> PretrainParams:
-    """``params`` that keep a token for every gene of the cells without counts, so that any of them can be activated."""
-    with open_cells(cells) as source:
-        seen = np.zeros(source.shape[1], dtype=bool)
-        for chunk in source.chunks():
-            seen[chunk.counts.indices[chunk.counts.data > 0]] = True
-        unseen = [str(name) for name in source.gene_ids[~seen] if name]
-    return params.model_copy(update={"keep": tuple(dict.fromkeys([*params.keep, *unseen]))})
+def _keep_unseen(params: PretrainParams) -> PretrainParams:
+    """``params`` that give genes without counts a token too, so that any gene of the cells can be activated."""
+    return params.model_copy(update={"keep_unseen": True})
 
 
 __all__ = [

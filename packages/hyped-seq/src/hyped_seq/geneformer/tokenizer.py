@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from hyped_core.context import RunContext
     from hyped_seq.geneformer.dictionaries import Dictionaries
 
-_BLOCK_ENTRIES = 1 << 16
+_BLOCK_ENTRIES = 1 << 17
 """Stored counts handled between two calls of compiled code: few enough to stay in a core's cache."""
 _UNIT_CELLS = 2048
 """Cells that one thread takes at a time."""
 _STEEPEST = 1e28
 """Largest factor of a count: finite, so that a stored 0 stays 0, and above what keys tell apart."""
+_PADDING = 8
+"""Rows are sorted in one call where filling up all to the longest adds at most this part of their entries."""
 _MARGIN = 64
 """How many more genes than fit are sorted, so that a run of close values seldom crosses the end."""
 
@@ -40,12 +43,14 @@ class Columns:
     Attributes
     ----------
     tokens, medians : (columns,) int32 and float64 of each column's gene; 0 and 1 for a column of no known gene.
+    narrow : ``tokens`` as uint16 where the vocabulary lets them, for less memory to read; else the same.
     scaled : (columns,) float32, 2 * largest median / median; 0 for no known gene, negative where columns share one.
     group : (columns,) int32, number of the gene that several columns share, else -1; ``n_groups`` of them.
     n_known : columns of a known gene.
     """
 
     tokens: npt.NDArray[np.int32]
+    narrow: npt.NDArray[np.uint16] | npt.NDArray[np.int32]
     medians: npt.NDArray[np.float64]
     scaled: npt.NDArray[np.float32]
     group: npt.NDArray[np.int32]
@@ -104,6 +109,7 @@ class Tokenizer:
                 mend=f"put ids as the dictionary has them (e.g. {self.dictionaries.genes[0]}) into var['gene_id']",
             )
         tokens = np.where(known, self.dictionaries.tokens[position], 0).astype(np.int32)
+        narrow = tokens.astype(np.uint16) if self.dictionaries.vocabulary <= 1 << 16 else tokens
         medians = np.where(known, self.dictionaries.medians[position], 1.0)
         with np.errstate(over="ignore"):
             scaled = np.where(known, 2.0 * medians[known].max() / medians, 0.0)
@@ -116,7 +122,7 @@ class Tokenizer:
             n_groups = int(shared.sum())
             group = np.where(shared, np.cumsum(shared) - 1, -1)[number].astype(np.int32)
             scaled[group >= 0] *= -1
-        return Columns(tokens, medians, scaled, group, n_groups, int(known.sum()))
+        return Columns(tokens, narrow, medians, scaled, group, n_groups, int(known.sum()))
 
     def tokenize(
         self,
@@ -233,40 +239,51 @@ class Tokenizer:
         blocks = list(_blocks(matrix.indptr, a, b))
         most = max((int(matrix.indptr[last] - matrix.indptr[first]) for first, last in blocks), default=0)
         longest = max((last - first for first, last in blocks), default=0)
-        keys = np.empty(most, dtype=np.uint32)
+        keys = np.empty(most + most // _PADDING, dtype=np.uint32)
         n_sums = min(most, longest * columns.n_groups)
         groups = (np.empty(n_sums, dtype=np.int32), np.empty(n_sums), np.empty(longest, dtype=np.int64))
         entries = (matrix.indptr, matrix.indices, matrix.data)
         for first, last in blocks:
+            stored = np.diff(matrix.indptr[first : last + 1])
+            starts, padded = _layout(stored)
             code, row = rank_keys(
                 first, last, *entries, columns.scaled, columns.group, columns.n_groups,
-                matrix.data.dtype.kind == "i", sum_up, totals, keys, known[first:last], *groups,
+                matrix.data.dtype.kind == "i", sum_up, totals, keys, starts, known[first:last], *groups,
             )  # fmt: skip
             if code != FINE:
                 matrix.refuse(code, row, totals)
-            sorted_to = self._sort(keys, np.diff(matrix.indptr[first : last + 1]))
+            sorted_to = self._sort(keys, stored, starts, padded)
             at = write_tokens(
-                first, last, *entries, columns.tokens, columns.medians, self.dictionaries.series.target_sum, totals,
-                keys, known[first:last], sorted_to, columns.group, columns.n_groups, *groups, self.room,
+                first, last, *entries, columns.narrow, columns.medians, self.dictionaries.series.target_sum, totals,
+                keys, starts, known[first:last], sorted_to, columns.group, columns.n_groups, *groups, self.room,
                 self.front, self.back, out, at, lengths[first:last],
             )  # fmt: skip
         return at
 
-    def _sort(self, keys: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    def _sort(self, keys: np.ndarray, stored: np.ndarray, starts: np.ndarray, padded: bool) -> np.ndarray:
         """Sort each row's keys in place, of long rows the smallest that may be kept; how many of each are sorted."""
-        ready = stored.copy()
         most = self.room + _MARGIN
-        at = 0
-        for i, n in enumerate(stored.tolist()):
-            row = keys[at : at + n]
-            at += n
-            if n > most + most // 4:
-                row.partition(most)
-                row[:most].sort()
-                ready[i] = most
+        if padded:
+            blocks = [keys[: starts[-1]].reshape(len(stored), -1)]
+        else:
+            blocks = [keys[a:b] for a, b in itertools.pairwise(starts.tolist())]
+        ready = stored
+        for block in blocks:  # of any number of rows in one call where they are of one width
+            if block.shape[-1] > most + most // 4:
+                block.partition(most)
+                block[..., :most].sort()
+                ready = np.minimum(stored, most)
             else:
-                row.sort()
+                block.sort()
         return ready
+
+
+def _layout(stored: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Where the keys of rows with so many entries begin (and the last ends), all in one width if that costs little."""
+    width, rows = int(stored.max()), len(stored)
+    ends = np.cumsum(stored)
+    padded = 0 < width * rows * _PADDING <= int(ends[-1]) * (_PADDING + 1)
+    return (np.arange(rows + 1) * width if padded else np.concatenate([[0], ends])), padded
 
 
 def _blocks(indptr: np.ndarray, a: int, b: int) -> Iterator[tuple[int, int]]:

@@ -156,7 +156,10 @@ def save_weights(
     }
     folder = Path(folder)
     with atomic_path(folder / TENSORS) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(plain, temporary, metadata={"format": "pt"})
+        temporary.chmod(mode)  # safetensors leaves a file that its owner alone can read
     write_json(folder / CONFIG, architecture.to_hf_config())
 
 
