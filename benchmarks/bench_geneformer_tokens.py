@@ -3,11 +3,11 @@
 Sizes: 20,000 cells with 2,000 expressed genes each (4,000 for the second) of 20,000 columns, all in a dictionary of
 25,000 genes, CSR in memory; the alternatives take 4,000 of these cells. One thread; seconds are of its processor (of
 the file they are of the clock), so that other work on the machine counts little. The plain loop does what the official
-code does: 512 cells are divided as a sparse matrix, then each is taken out of it, ranked (`np.argsort(-values)`), mapped
-and cut. The official path goes on as that code does: ``datasets.Dataset.from_dict`` and a ``map`` that cuts, adds special
-tokens and the length. Two more say what is in reach without compiled code: the lean loop slices the matrix's arrays,
-the numpy loop leaves scipy out. Counts are
-geometric, so a tie comes now and then, and medians log-normal. Every sequence that the alternatives make is compared.
+code does: 512 cells are divided as a sparse matrix, then each is taken out of it, ranked (`np.argsort(-values)`),
+mapped and cut. The official path goes on as that code does: ``datasets.Dataset.from_dict`` and a ``map`` that cuts,
+adds special tokens and the length. Two more say what is in reach without compiled code: the lean loop slices the
+matrix's arrays, the numpy loop leaves scipy out. Counts are geometric, so a tie comes now and then, and medians
+log-normal. Every sequence that the alternatives make is compared.
 
 The file is an h5ad of 100,000 cells x 2,000 counts (int32 indices and uint16 counts, not compressed: 1.2 GB);
 ``HYPED_BENCH_CELLS=1000000`` makes it the full 12 GB.
@@ -186,7 +186,7 @@ def test_cells_per_second(benchmark, genes, series, dtype):
 @pytest.mark.parametrize("name", ["numpy", "lean", "loop", "official"])
 @pytest.mark.benchmark(group="tokens of 4k cells in other ways", timer=process_time)
 def test_beside(benchmark, tmp_path, name, series, genes):
-    """Three plain loops, and the official path from end to end, on 4,000 cells; ours on all 20,000 before each round."""
+    """Three loops, and the official path from end to end, on 4,000 cells; ours on all 20,000 before each round."""
     if name == "official":
         pytest.importorskip("datasets")
     counts, ids, totals = made(genes)

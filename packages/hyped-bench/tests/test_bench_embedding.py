@@ -288,12 +288,20 @@ def test_a_model_learns_from_control_cells_and_embeds_without_labels(file):
             seen.append(("embed", cells))
             return super().embed(cells, context=context)
 
+        def embed_perturbed(self, cells, perturbation, *, context):
+            found = super().embed_perturbed(cells, perturbation, context=context)
+            seen[-1] = ("predict", perturbation.name)  # in place of the `embed` that it calls
+            return found
+
     task = task_of(file, null_draws=2)
     before = task.data["toy"].counts.copy()
     task.run(lambda configs=None: Spy())
     assert (task.data["toy"].counts != before).nnz == 0
-    (_, train), (_, everything) = seen[:2]
+    assert [kind for kind, _ in seen[:6]] == ["fit", "embed", "predict", "predict", "predict", "embed"]
+    (_, train), (_, controls), (_, perturbed) = seen[0], seen[1], seen[5]
+    assert set(controls.obs_names) == set(train.obs_names), "no perturbed cell is shown before all are predicted"
     cells = planted()
+    everything = anndata.concat([controls, perturbed], merge="same")
     assert set(train.obs_names) == set(cells.obs_names[cells.obs["perturbation"] == "control"])
     assert set(train.obs["perturbation"]) == {"control"}
     assert "perturbation" not in everything.obs and everything.n_obs == cells.n_obs

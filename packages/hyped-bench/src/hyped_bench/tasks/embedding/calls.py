@@ -121,15 +121,22 @@ def checked_embedding(result: Any, n: int, where: str, width: int | None = None)
 def run_source(
     model: Any, data: EmbeddingData, params: EmbeddingParams, context: RunContext
 ) -> tuple[Embedded, Asker]:
-    """Everything the scores of one source need of a model: each cell is embedded once, each null once a draw."""
+    """Everything the scores of one source need of a model: each cell is embedded once, each null once a draw.
+
+    The model predicts before it is shown a perturbed cell: one that keeps what it has seen gains nothing by it.
+    """
     asker = Asker(model, data, context)
-    control = data.control_rows()
+    n, control = data.counts.shape[0], data.control_rows()
     asker.fit(control)
-    found = Embedded(asker.embed(np.arange(data.counts.shape[0])))
+    own = asker.embed(control)
+    found = Embedded(np.full((n, own.shape[1]), np.nan, dtype=np.float32))
+    found.cells[control] = own
     for name, perturbation in data.perturbations.items():
         values = np.full_like(found.cells, np.nan)
         values[control] = asker.perturbed(control, perturbation)
         found.in_silico[name] = values
+    perturbed = np.setdiff1d(np.arange(n), control)
+    found.cells[perturbed] = asker.embed(perturbed)
     # before perturbed cells and random genes add what the same calls did to them
     found.facts = copy.deepcopy(dict(getattr(model, "facts", None) or {}))
     _choose(found, data, params, context)

@@ -171,13 +171,17 @@ def _phases(obs: pd.DataFrame, source: EmbeddingSource, keep: npt.NDArray) -> np
 def _raw_counts(cells: Any, rows: npt.NDArray[np.intp], source: EmbeddingSource) -> csr_matrix:
     from scipy.sparse import csr_matrix
 
-    layer = "counts" if "counts" in cells.layers else None
-    counts = csr_matrix((cells.X if layer is None else cells.layers[layer])[rows])
+    place, matrix = "X", cells.X
+    if "counts" in cells.layers:
+        place, matrix = "layers[counts]", cells.layers["counts"]
+    elif cells.raw is not None and list(cells.raw.var_names) == list(cells.var_names):
+        place, matrix = "raw", cells.raw.X
+    counts = csr_matrix(matrix[rows])
     counts.sum_duplicates()
     values = counts.data
     if values.size and not (np.isfinite(values).all() and (values >= 0).all() and (values == np.rint(values)).all()):
         raise InvalidDataError(
-            f"{'X' if layer is None else 'layers[counts]'} holds values that are no counts (negative or not whole)",
+            f"{place} holds values that are no counts (negative or not whole)",
             where=source.cells,
             mend="put the raw counts into layers['counts'], not normalised ones",
         )

@@ -15,7 +15,8 @@ class EmbeddingSource(Params):
 
     name: str
     cells: str
-    """Container (table ``rna``) or .h5ad; raw counts in ``layers["counts"]``, else in ``X``."""
+    """Container (table ``rna``) or .h5ad; raw counts in ``layers["counts"]``, else in ``raw`` (of the same genes),
+    else in ``X``."""
     kind: Literal["screen", "conditions"] = "conditions"
     """``conditions``: ``obs.condition`` of the experiment, named after the genes the design gives it."""
     perturbation: str = "perturbation"
