@@ -121,8 +121,9 @@ def pretrain(
     What few cells and steps teach is mostly this last rule, that a gene stands once in a cell, and how genes go
     together hardly; and the rule in part only, as a width below the number of genes cannot hold them all. On the 479
     control cells of the simulated ``mini`` the loss is 5.82, of the first weights 6.47, of ``frequency`` 6.34, of
-    ``frequency_unseen`` 4.99. The first weights, too, let a cell's genes through (`masked_lm.make_model`), so that
-    embeddings of them are random projections of which genes are expressed, and no empty control.
+    ``frequency_unseen`` 4.99. With many genes the default steps teach next to nothing: at 3,000, of which 1,650 in a
+    cell, the loss is 7.90, of ``frequency`` 7.91, of ``rank`` 7.31. The first weights, too, let a cell's genes through
+    (`masked_lm.make_model`): embeddings of them are random projections of which genes it expresses, no empty control.
 
     Parameters
     ----------
