@@ -87,3 +87,13 @@ def test_phases_are_told_better_than_by_the_gene_score(root: Path):
 def test_mini_is_better_than_the_controls(root: Path, step: str, ours: str, other: str, key: str):
     own, theirs = score(root, "mini", f"{step}/{ours}", key), score(root, "mini", f"{step}/{other}", key)
     assert own > theirs, f"{step} on mini: {key} of {ours} is {own}, of {other} {theirs}"
+
+
+@pytest.mark.parametrize("model", ["pca", "geneformer-untrained", "geneformer-tiny"])
+def test_raw_cosines_of_embeddings_cannot_tell_and_what_can_is_beside_them(root: Path, model: str):
+    found = json.loads((root / f"metrics/mini/embedding/{model}.json").read_text(encoding="utf-8"))
+    assert found["n_units"] == 9 and found["n_dropped"] == 0 and found["n_undefined"] == 0
+    assert found["cosine"] > 0.98 and abs(found["cosine_gain"]) < 0.01, "doing nothing scores the same"
+    assert 0.05 <= found["null_p"] <= 1 and found["cosine_shift_lo"] < found["cosine_shift"] < found["cosine_shift_hi"]
+    assert found["cosine_shift_half"] > 0.2, "halves of the perturbed cells agree: there is a change to be found"
+    assert set(found) == set(json.loads((root / "metrics/mini/embedding/pca.json").read_text(encoding="utf-8")))

@@ -445,6 +445,27 @@ def test_command_keeps_and_restricts(cells, tmp_path):
     assert "kept without counts, with the median of all medians: 1 (E4)" in result.stderr
 
 
+def test_command_warns_of_version_suffixes(cells, tmp_path):
+    assert "version suffix" not in run(cells, tmp_path / "out").stderr
+    made = ad.read_h5ad(cells)
+    made.var["gene_id"] = [f"ENSG0000000000{i}.{i + 2}" for i in range(4)]
+    made.write_h5ad(cells)
+    lines = [line for line in run(cells, tmp_path / "out").stderr.splitlines() if "version suffix" in line]
+    assert len(lines) == 1 and "suffix: 3 (ENSG00000000000.2, ...)" in lines[0] and 'cells.var["gene_id"] =' in lines[0]
+
+
+def test_the_source_is_what_the_cells_are_called(cells):
+    made = ad.read_h5ad(cells)
+    assert build_dictionaries(cells).source == "built from 60 cells of cells.h5ad"
+    assert build_dictionaries(made).source == "built from 60 cells of an AnnData"
+    named = build_dictionaries(made, where="rna.h5ad")
+    assert named.source == "built from 60 cells of rna.h5ad" and named.sha256 == build_dictionaries(cells).sha256
+    made.X[0, 0] = -1
+    with pytest.raises(InvalidDataError) as caught:
+        build_dictionaries(made, where="rna.h5ad")
+    assert caught.value.where == "rna.h5ad/X"
+
+
 def test_command_converts(tmp_path):
     folder = write(tmp_path / "official", V2_TOKENS, suffix="_gc104M")
     assert run("--from", folder, tmp_path / "out").exit_code == 0

@@ -295,6 +295,9 @@ def test_published_configuration_is_recognised():
         ({"hidden_dropout_prob": 1.5}, InvalidDataError, "hidden_dropout_prob"),
         ({"pad_token_id": 30_000}, InvalidDataError, "pad_token_id"),
         ({"num_hidden_layers": None}, InvalidDataError, "num_hidden_layers"),
+        ({"num_hidden_layers": 10**9}, UnsupportedDataError, "more than 1,000 layers"),
+        ({"vocab_size": 10**400}, UnsupportedDataError, "more than 1,000 layers or 10,000,000,000 parameters"),
+        ({"hidden_size": 2**17, "intermediate_size": 2**17}, UnsupportedDataError, "parameters"),
     ],
 )
 def test_configurations_of_something_else_are_refused_by_name(change, error, said):

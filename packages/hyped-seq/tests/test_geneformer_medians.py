@@ -155,6 +155,14 @@ def test_kept_genes_have_the_median_of_all_medians():
         build_dictionaries(made, keep=["NOBODY"])
 
 
+def test_no_cells_are_refused(tmp_path):
+    made = ad.AnnData(sp.csr_matrix((0, 2), dtype=np.int32), var=pd.DataFrame(index=["a", "b"]))
+    made.write_h5ad(tmp_path / "none.h5ad")
+    with pytest.raises(InvalidDataError, match="holds no cells") as caught:
+        build_dictionaries(tmp_path / "none.h5ad")
+    assert caught.value.where == "none.h5ad"
+
+
 def test_a_gene_set():
     made, _ = make_cells(np.random.default_rng(5))
     got = build(made, only=["C", "ENSG04", "GONE"], keep=["ENSG02"])

@@ -170,7 +170,7 @@ def test_the_nine_cells_of_table_3_run_each_sequence_once(cells, folder, monkeyp
             model.embed(of_phase, context=CONTEXT)
             model.embed_perturbed(of_phase, perturbation, context=CONTEXT)
     # 19 control cells with a gene, as they are and after three perturbations, and 20 perturbed cells
-    assert sum(ran) == 19 * 4 + 20 + 1  # cell 3 gets a gene, the same, by each of the two with MYOD1
+    assert sum(ran) == 19 * 4 + 20
     assert model.facts["sequences"]["computed"] == sum(ran)
 
 
@@ -416,12 +416,37 @@ def test_a_command_that_was_killed_goes_on_where_it_was(folder, file, tmp_path):
         (["--where", "phase"], "COLUMN=VALUE"),
         (["--where", "phase=G3"], "G3"),
         (["--weights", "nowhere"], "nowhere"),
+        (["--perturb", "G99:activation"], "G99"),
     ],
 )
 def test_the_command_refuses(folder, file, tmp_path, words, said):
     with pytest.raises(HypedError, match=said):
         run(file, tmp_path / "out.h5ad", "--weights", folder, *words)
-    assert not (tmp_path / "out.h5ad").exists()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("words", [[], ["--perturb", "MYOD1:activation", "--add-absent"], ["--dry-run"]])
+def test_errors_name_the_file(cells, folder, tmp_path, words):
+    path, spoiled = tmp_path / "cells.h5ad", cells.copy()
+    spoiled.X[2, 4] = 0.5
+    spoiled.write_h5ad(path)
+    with pytest.raises(InvalidDataError, match="not whole numbers") as caught:
+        run(path, tmp_path / "out.h5ad", "--weights", folder, *words)
+    assert str(caught.value.where).startswith(f"{path}/X")
+    cells[:0].copy().write_h5ad(path)
+    with pytest.raises(InvalidDataError, match="holds no cells") as caught:
+        run(path, tmp_path / "out.h5ad", "--weights", folder, *words, "--where", "phase=G1")
+    assert caught.value.where == str(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mode", ["expression", "token"])
+def test_a_perturbation_holds_the_cells_that_are_held_without_it(cells, folder, mode):
+    model = geneformer(folder, mode=mode)
+    plain, changed = model.embed(cells, context=CONTEXT), model.embed_perturbed(cells, BOTH, context=CONTEXT)
+    assert (np.isnan(plain) == np.isnan(changed)).all() and np.isnan(changed[3]).all()
+    counted = model.facts["cells"]
+    assert counted[BOTH.name] == counted["unperturbed"] == {"embedded": 39, "without_known_gene": 1, "cut": 0}
 
 
 def test_out_has_to_be_an_h5ad_file(folder, file, tmp_path):

@@ -276,6 +276,16 @@ def test_a_cell_left_without_a_gene_is_dropped_and_an_empty_one_stays_empty():
             assert up.rows.tolist() == [0, 1]
 
 
+def test_a_cell_of_unknown_genes_alone_gets_none_by_activation():
+    ids, names = [*IDS, "SPIKE"], [*NAMES, "SPIKE"]
+    counts = [[0, 4, 1, 0, 0, 0, 0, 0, 9], [0] * 8 + [7], [0, 0, 0, 2, 0, 0, 0, 0, 0]]
+    for mode in ("expression", "token"):
+        found = run(counts, change("+MYOD1"), mode, ids=ids, names=names)
+        assert found.tokens.rows.tolist() == [0, 2] and found.tokens.n_cells == 3
+        assert found.after[:, 0].tolist() == [1, 0, 1]
+        assert lists(found.tokens) == [[2, 3, 4], [2, 5]]
+
+
 def test_ids_that_mean_one_gene_are_summed_first():
     # the first and the last column are A: 3 + 3 is the cell's largest count
     ids = [IDS[2], IDS[3], IDS[0], "ENSG_OLD"]
@@ -300,6 +310,44 @@ def test_a_gene_the_data_lack_is_refused_and_added_on_request_to_be_activated():
         assert found.record().genes[0].column_added
         with pytest.raises(InvalidDataError, match="to be suppressed and is not among the data's 7 genes"):
             run(counts, change("-MYOD1"), mode, ids=ids, names=names)
+
+
+@pytest.mark.parametrize(
+    ("ids", "mend"),
+    [
+        ([f"{name}.7" for name in IDS], r'cells.var["gene_id"] = cells.var["gene_id"].str.replace(r"\.\d+$", ""'),
+        (NAMES, "these look like symbols: put Ensembl ids"),
+        ([""] * 8, f"(e.g. {IDS[0]}) into"),
+    ],
+)
+def test_ids_that_are_all_unknown_are_said_before_a_gene_is_added(ids, mend):
+    for add_absent in (False, True):
+        with pytest.raises(InvalidDataError, match="none of the 8 gene ids is in the dictionary") as caught:
+            run([[1] * 8], change("+MYOD1"), "expression", ids=ids, add_absent=add_absent)
+        assert mend in caught.value.mend
+
+
+def test_a_gene_that_is_there_under_another_id_is_said_so():
+    for other, said, mend in (
+        (f"{IDS[0]}.7", f"'{IDS[0]}.7', not {IDS[0]}", "strip the versions"),
+        ("", "no id there", f"put {IDS[0]}"),
+        (IDS[2], f"'{IDS[2]}', not", f"put {IDS[0]}"),  # summed with A's own column
+    ):
+        for gene in ("MYOD1", "myod1", IDS[0]):
+            with pytest.raises(InvalidDataError, match="is among the data's genes, but") as caught:
+                run([[1] * 8], change(f"-{gene}"), "expression", series=V2, ids=[other, *IDS[1:]])
+            assert said in str(caught.value) and mend in caught.value.mend
+    # taken as not expressed it would be there twice, unless its column is that of another gene
+    with pytest.raises(InvalidDataError, match="no id there"):
+        run([[1] * 8], change("+MYOD1"), "expression", ids=["", *IDS[1:]], add_absent=True)
+    assert run([[1] * 8], change("+MYOD1"), "expression", ids=["X", *IDS[1:]], names=NAMES[::-1], add_absent=True)
+    assert len(run([[1] * 8], change("+MYOD1"), ids=[IDS[2], *IDS[1:]], mode="token", add_absent=True).tokens) == 1
+
+
+def test_a_gene_the_data_lack_is_not_suggested_for_itself():
+    with pytest.raises(InvalidDataError, match="is not among") as caught:
+        run([[1] * 7], change("+MYOD1"), "expression", ids=IDS[1:], names=["MYOD", *NAMES[2:]])
+    assert "did you mean MYOD?" in caught.value.mend
 
 
 def test_a_gene_without_token_is_named_with_close_ones():

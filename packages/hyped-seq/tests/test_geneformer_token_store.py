@@ -99,6 +99,16 @@ def test_a_file_without_known_cells_gives_an_empty_folder(cells, path, tmp_path)
     assert len(found) == 0 and found.n_cells == found.n_dropped == 2
 
 
+def test_a_file_without_cells_is_refused(cells, path, tmp_path):
+    cells[:0].copy().write_h5ad(path)
+    for work in (lambda: tokenize_file(path, Tokenizer(dictionaries()), tmp_path / "out"),
+                 lambda: estimate_tokenize(path, Tokenizer(dictionaries()))):  # fmt: skip
+        with pytest.raises(InvalidDataError, match="holds no cells") as caught:
+            work()
+        assert caught.value.where == str(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_interrupted_work_leaves_the_old_folder(cells, path, tmp_path):
     tokenizer = Tokenizer(dictionaries())
     tokenize_file(path, tokenizer, tmp_path / "out")

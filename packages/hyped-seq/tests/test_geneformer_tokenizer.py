@@ -413,6 +413,26 @@ def test_chunks_of_a_file(tmp_path, form, monkeypatch):
     assert max(c.counts.shape[0] for c in chunks) <= 7 and all(c.counts.nnz <= 30 for c in chunks)
 
 
+@pytest.mark.parametrize("form", [sp.csr_matrix, sp.csc_matrix, np.asarray], ids=["csr", "csc", "dense"])
+@pytest.mark.parametrize("place", ["X", "raw"])
+def test_backed_cells_are_read(tmp_path, form, place):
+    counts = some_counts(np.random.default_rng(10), 20, 6).astype(np.float32)
+    whole = anndata.AnnData(form(counts), obs=pd.DataFrame(index=[f"c{i}" for i in range(20)]))
+    whole.var_names = [f"ENSG{i}" for i in range(6)]
+    if place == "raw":
+        whole.raw = whole
+        whole.X = form(np.log1p(counts))
+    whole.write_h5ad(tmp_path / "a.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "a.h5ad", backed="r")
+    tokenizer = Tokenizer(dictionaries(np.ones(6)))
+    for mine, theirs in ((backed, whole), (backed[5:9], whole[5:9])):
+        found, expected = tokenizer.tokenize_cells(mine), tokenizer.tokenize_cells(theirs)
+        assert np.array_equal(found.tokens, expected.tokens) and np.array_equal(found.offsets, expected.offsets)
+    with open_cells(backed) as source:
+        assert np.array_equal(sp.vstack([chunk.counts for chunk in source.chunks(7)]).toarray(), counts)
+    backed.file.close()
+
+
 def test_files_that_cannot_be_read(tmp_path, monkeypatch):
     counts = some_counts(np.random.default_rng(11), 20, 6)
     with pytest.raises(MissingFileError), open_cells(tmp_path / "no.h5ad"):

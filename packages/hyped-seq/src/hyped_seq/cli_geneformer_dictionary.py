@@ -69,6 +69,7 @@ def dictionary(
 
     from hyped_core.errors import UsageError
     from hyped_seq.geneformer.dictionaries import load_dictionaries
+    from hyped_seq.geneformer.id_hints import strip_versions, versioned
 
     if official is not None:
         if cells or keep or keep_unseen or genes or layer:
@@ -102,6 +103,13 @@ def dictionary(
     click.echo(f"{path}: {record['genes']} genes, vocabulary {record['vocabulary']}, sha256 {made.sha256}", err=True)
     for line in messages(record, lost):
         click.echo(line, err=True)
+    with_version = versioned(made.genes)
+    if with_version:
+        click.echo(
+            f"ids with a version suffix: {len(with_version)} ({with_version[0]}, ...): published models and data of "
+            f"other versions do not know them; to {strip_versions()}",
+            err=True,
+        )
 
 
 def read_genes(path: Path) -> list[str]:

@@ -76,7 +76,7 @@ def hyped_models() -> Iterable[ModelSpec]:
         ),
         (
             "geneformer-untrained", "tiny:GeneformerUntrained", "tiny:GeneformerUntrainedConfig", "control", "",
-            "The weights that geneformer-tiny starts from, trained on nothing: what pretraining adds is the difference.",
+            "The weights that geneformer-tiny starts from, trained on nothing: the difference is pretraining.",
         ),
     )  # fmt: skip
     for name, target, config, role, weights, summary in embedders:

@@ -51,6 +51,8 @@ _IRRELEVANT = frozenset(
 )
 """Settings that change nothing of the encoder."""
 _ACTIVATIONS = ("relu", "gelu")
+_MOST_LAYERS, _MOST_PARAMETERS = 1_000, 10_000_000_000
+"""What a file may ask for: far above the published models (18 layers, 3e8), far below what hangs or fills a machine."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Architecture:
         ------
         UnsupportedDataError
             A setting that makes another computation of it (relative positions, another activation, a decoder, cross
-            attention, quantised weights), or one that is not known.
+            attention, quantised weights), or one that is not known; sizes far above any Geneformer's.
         InvalidDataError
             A size is missing or impossible.
         """
@@ -179,6 +181,12 @@ class Architecture:
         except InvalidDataError as error:
             key = next((key for key, name in _FIELDS.items() if name == error.where), error.where)
             raise type(error)(f"{key} {error.message}", where=where, mend=_MEND) from None
+        if found.layers > _MOST_LAYERS or found.n_parameters() > _MOST_PARAMETERS:
+            raise UnsupportedDataError(
+                f"describes an encoder of more than {_MOST_LAYERS:,} layers or {_MOST_PARAMETERS:,} parameters",
+                where=where,
+                mend=_MEND,
+            )
         name = next((known.name for known in PUBLISHED if known == found), "")
         return cls(**values, name=name)
 

@@ -59,6 +59,7 @@ class CellSource:
     ----------
     where : file and place of the counts, for messages; ``place`` alone is as in `PLACES`.
     gene_ids, symbols : (genes,) object arrays of text; empty text where there is none.
+    held : where the gene ids are, as one writes it behind ``cells.``.
     n_counts : (cells,) float64 of ``obs``, or None where it has no such column: counts are then summed.
     """
 
@@ -67,6 +68,7 @@ class CellSource:
         self.where, self.place = where, place
         self.shape: tuple[int, int] = matrix.shape
         self.gene_ids = _text(var, IDS)
+        self.held = next((f'var["{name}"]' for name in IDS if name in var.columns), "var_names")
         self.symbols = _text(var, NAMES)
         if len(self.gene_ids) != self.shape[1]:
             raise InvalidDataError(
@@ -182,13 +184,18 @@ def checked_totals(n_counts: object, n_cells: int, where: object) -> np.ndarray:
 
 
 @contextmanager
-def open_cells(cells: AnnData | str | Path, *, layer: str | None = None) -> Iterator[CellSource]:
+def open_cells(
+    cells: AnnData | str | Path, *, layer: str | None = None, where: object = "cells"
+) -> Iterator[CellSource]:
     """Open an h5ad file, a container (its table ``rna``) or an AnnData for reading its raw counts in chunks.
+
+    The matrix of an AnnData that is backed by a file is read as that of the file: CSR and dense by chunks, CSC whole.
 
     Parameters
     ----------
     layer : the layer with the counts (``"X"`` for ``X``); by default the first of `PLACES`, of which ``raw.X`` has to
         hold counts.
+    where : what messages call an AnnData.
 
     Raises
     ------
@@ -200,7 +207,7 @@ def open_cells(cells: AnnData | str | Path, *, layer: str | None = None) -> Iter
         A CSC matrix above `CSC_BYTES`.
     """
     if not isinstance(cells, str | Path):
-        yield _of_anndata(cells, layer)
+        yield _of_anndata(cells, layer, where)
         return
     path = Path(cells)
     if path.is_dir() and path.suffix == ".hyped":
@@ -220,16 +227,23 @@ def open_cells(cells: AnnData | str | Path, *, layer: str | None = None) -> Iter
         yield _of_store(store, path, layer)
 
 
-def _of_anndata(cells: AnnData, layer: str | None, where: object = "cells") -> CellSource:
+def _of_anndata(cells: AnnData, layer: str | None, where: object) -> CellSource:
     places: dict[str, Any] = {f"layers/{name}": (matrix, cells.var) for name, matrix in cells.layers.items()}
     if cells.raw is not None:
         places["raw/X"] = (cells.raw.X, cells.raw.var)
     if cells.X is not None:
         places["X"] = (cells.X, cells.var)
-    place = _choose(list(places), layer, where, lambda place: are_counts(places[place][0]))
+    place = _choose(list(places), layer, where, lambda place: are_counts(_in_memory(places[place][0])))
     matrix, var = places[place]
-    held = _Held(matrix if sp.issparse(matrix) else np.asarray(matrix))
+    stored = cells.isbacked and not sp.issparse(matrix) and not isinstance(matrix, np.ndarray)
+    held = _matrix(getattr(matrix, "group", matrix), f"{where}/{place}") if stored else _Held(_in_memory(matrix))
     return CellSource(held, _Table(cells.obs), _Table(var), f"{where}/{place}", place)
+
+
+def _in_memory(matrix: Any) -> Any:
+    """A matrix of an AnnData as scipy's or numpy's; one that is backed by a file is read."""
+    matrix = matrix.to_memory() if hasattr(matrix, "to_memory") else matrix
+    return matrix if sp.issparse(matrix) else np.asarray(matrix)
 
 
 def _of_store(store: Any, path: Path, layer: str | None) -> CellSource:

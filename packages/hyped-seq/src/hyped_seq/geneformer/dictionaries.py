@@ -332,6 +332,7 @@ def build_dictionaries(
     keep: Collection[str] = (),
     keep_unseen: bool = False,
     layer: str | None = None,
+    where: str = "",
 ) -> Dictionaries:
     """Dictionaries of the genes of cells: exact non-zero medians, tokens in the order of gene ids after the specials.
 
@@ -358,6 +359,8 @@ def build_dictionaries(
         Ids or symbols of genes that have one in any case, such as those to be perturbed.
     layer
         Layer of the counts; by default ``counts``, else ``raw.X`` or ``X`` that holds counts.
+    where
+        What `Dictionaries.source` and messages call the cells; by default the names of the files.
 
     Raises
     ------
@@ -378,4 +381,5 @@ def build_dictionaries(
         keep=keep,
         keep_unseen=keep_unseen,
         layer=layer,
+        where=where,
     ).dictionaries

@@ -72,6 +72,7 @@ def build(
     keep: Collection[str] = (),
     keep_unseen: bool = False,
     layer: str | None = None,
+    where: str = "",
     progress: Progress | None = None,
 ) -> Built:
     """`hyped_seq.geneformer.dictionaries.build_dictionaries`, with what became of the genes."""
@@ -84,7 +85,10 @@ def build(
     mapping = {key.upper(): value.upper() for key, value in (mapping or {}).items()} if series.collapse else {}
     mapping = {gene: gene for gene in mapping.values()} | mapping
     with ExitStack() as opened:
-        open_sources = [opened.enter_context(open_cells(_table(source), layer=layer)) for source in sources]
+        called = where or "cells"
+        open_sources = [
+            opened.enter_context(open_cells(_table(source), layer=layer, where=called)) for source in sources
+        ]
         if gene_ids is not None and len(gene_ids) != open_sources[0].shape[1]:
             raise InvalidDataError(
                 f"{len(gene_ids)} gene ids for {open_sources[0].shape[1]} columns", where=open_sources[0].where
@@ -98,13 +102,16 @@ def build(
         if n_counts is not None:
             totals[0] = checked_totals(n_counts, open_sources[0].n_cells, "n_counts")
 
+        n_cells = sum(source.n_cells for source in open_sources)
+        if not n_cells:
+            raise InvalidDataError("holds no cells", where=where or _named(sources), mend="give files with cells")
+
         def chunks() -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
             parts = _chunks(open_sources, genes, totals)
             yield from parts if progress is None else progress.track(parts, "medians")
 
         medians, seen = exact_medians(chunks, len(genes.ids), target_sum=series.target_sum)
-        n_cells = sum(source.n_cells for source in open_sources)
-    return _assemble(genes, medians, seen, asked, kept, keep_unseen, series, mapping, n_cells, _named(sources))
+    return _assemble(genes, medians, seen, asked, kept, keep_unseen, series, mapping, n_cells, where or _named(sources))
 
 
 def _table(source: Any) -> Any:
@@ -117,7 +124,7 @@ def _table(source: Any) -> Any:
 
 
 def _named(sources: Sequence[Any]) -> str:
-    names = [Path(source).name if isinstance(source, str | Path) else "cells in memory" for source in sources]
+    names = [Path(source).name if isinstance(source, str | Path) else "an AnnData" for source in sources]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 

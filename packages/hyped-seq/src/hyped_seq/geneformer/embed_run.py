@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hyped_core.design.model import GeneChange, Perturbation
-from hyped_core.errors import InvalidDataError, UsageError
+from hyped_core.errors import HypedError, InvalidDataError, UsageError
 from hyped_core.io.atomic import atomic_path, remove
 from hyped_core.params import build
 from hyped_seq.geneformer.model import Geneformer, GeneformerConfig
@@ -20,6 +21,8 @@ from hyped_seq.geneformer.pretrain_data import read_cells, select_cells
 from hyped_seq.geneformer.tokens import TokenSets
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from hyped_core.context import RunContext
 
 SAMPLE_SECONDS = 5.0
@@ -45,7 +48,7 @@ def embed_file(
     Raises
     ------
     InvalidDataError
-        No cell is left; and whatever `Geneformer` raises.
+        There is no cell, or none is left; and whatever `Geneformer` raises.
     """
     import pandas as pd
     from anndata import AnnData
@@ -54,10 +57,16 @@ def embed_file(
 
     out = Path(out)
     _check_out(out)
-    source = select_cells(read_cells(cells), where, cells)
+    source = _cells(cells, where)
     resume = None if config.cache else out.with_name(f".{out.name}.resume")
     model = Geneformer(config if resume is None else config.model_copy(update={"cache": str(resume)}))
-    rows = model.embed_perturbed(source, perturbation, context=context)
+    try:
+        with _calling(cells):
+            rows = model.embed_perturbed(source, perturbation, context=context)
+    finally:
+        if resume is not None:
+            with suppress(OSError):  # it holds embeddings, or was never made
+                resume.rmdir()
     kept = np.isfinite(rows[:, 0])
     if not kept.any():
         raise InvalidDataError(f"no gene of the dictionary has a count in any of {len(rows)} cells", where=cells)
@@ -97,14 +106,15 @@ def estimate_embed(
     from hyped_seq.geneformer.embedding import embed_tokens
 
     _check_out(Path(out))
-    source = select_cells(read_cells(cells), where, cells)
+    source = _cells(cells, where)
     model = Geneformer(config)
     weights, tokenizer = model.ready(context)
     started = time.perf_counter()
-    found = perturb_cells(
-        source, perturbation, tokenizer, mode=config.mode, level=config.level, add_absent=config.add_absent,
-        context=context,
-    )  # fmt: skip
+    with _calling(cells):
+        found = perturb_cells(
+            source, perturbation, tokenizer, mode=config.mode, level=config.level, add_absent=config.add_absent,
+            context=context,
+        )  # fmt: skip
     encoding = time.perf_counter() - started
     tokens, architecture = found.tokens, weights.architecture
     depth = architecture.depth(config.layer)
@@ -155,6 +165,26 @@ def perturbation_of(texts: Sequence[str]) -> Perturbation:
             )
         changes.append(build(GeneChange, {"gene": gene, "direction": direction}))
     return Perturbation(name="+".join(change.gene for change in changes) or "control", changes=tuple(changes))
+
+
+def _cells(path: str | Path, where: Sequence[str]) -> AnnData:
+    """The cells of a file that fulfil the conditions."""
+    cells = read_cells(path)
+    if not cells.n_obs:
+        raise InvalidDataError("holds no cells", where=path, mend="give a file with cells")
+    return select_cells(cells, where, path)
+
+
+@contextmanager
+def _calling(path: str | Path) -> Iterator[None]:
+    """Errors of what was read from ``path`` and is called "cells" in memory name the file."""
+    try:
+        yield
+    except HypedError as error:
+        name = str(error.where)
+        if name == "cells" or name.startswith("cells/"):
+            error.where = f"{path}{name.removeprefix('cells')}"
+        raise
 
 
 def _take(tokens: TokenSets, rows: np.ndarray) -> TokenSets:

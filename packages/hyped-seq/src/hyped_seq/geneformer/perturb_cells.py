@@ -85,7 +85,8 @@ def perturb_cells(
     an error.
 
     Counts, gene ids and totals are taken as by `Tokenizer.tokenize_cells`. A cell's total stays what it was. In series
-    V2 columns whose ids mean one gene are summed first, so that a cell's largest count is that of a gene.
+    V2 columns whose ids mean one gene are summed first, so that a cell's largest count is that of a gene. Cells without
+    a known gene get no sequence in either mode, as unperturbed.
 
     Raises
     ------
@@ -123,8 +124,18 @@ class _Plan:
     ) -> None:
         dictionaries = tokenizer.dictionaries
         self.tokenizer, self.mode, self.level, self.where = tokenizer, mode, level, source.where
-        self.sums, ids = _shared_columns(dictionaries.position(source.gene_ids), list(source.gene_ids), tokenizer)
-        self.edits = edits_of(perturbation, dictionaries, ids, source.symbols, add_absent=add_absent)
+        tokenizer.columns(source.gene_ids, source.where, source.held)  # before a gene that is added hides bad ids
+        self.sums, kept = _shared_columns(dictionaries.position(source.gene_ids), tokenizer)
+        ids = list(source.gene_ids[kept])
+        edits = edits_of(
+            perturbation,
+            dictionaries,
+            source.gene_ids.tolist(),
+            source.symbols.tolist(),
+            add_absent=add_absent,
+            held=source.held,
+        )
+        self.edits = edits if self.sums is None else tuple(_summed(edit, self.sums) for edit in edits)
         added = [edit.gene_id for edit in self.edits if not edit.columns]
         self.width = len(ids) + len(added)
         at = iter(range(len(ids), self.width))
@@ -144,7 +155,7 @@ class _Plan:
         wide.has_canonical_format = True
         before = self._ranks(wide, chunk.n_counts)
         if self.mode == "expression":
-            changed = perturb_counts(wide, self.up, self.down, level=self.level, medians=self.medians)
+            changed = perturb_counts(self._with_known(wide), self.up, self.down, level=self.level, medians=self.medians)
             tokens = self._tokenize(changed, chunk, threads)
             return tokens, before, self._ranks(changed, chunk.n_counts), wide.shape[0]
         ups = [edit.token for edit in self.edits if edit.direction == "activation"]
@@ -157,6 +168,19 @@ class _Plan:
         for j, edit in enumerate(self.edits):
             after[tokens.rows, j] = kernels.token_places(tokens.tokens, tokens.offsets, specials, edit.token)
         return tokens, before, after, wide.shape[0]
+
+    def _with_known(self, counts: sp.csr_matrix) -> sp.csr_matrix:
+        """Counts without those of cells that have no known gene: a gene activated there would be a cell of its own."""
+        stored = np.diff(counts.indptr)
+        known = np.zeros(len(stored), dtype=bool)
+        known[np.repeat(np.arange(len(stored)), stored)[self.tokens[counts.indices] >= 0]] = True
+        if known.all():
+            return counts
+        entries, stored = np.repeat(known, stored), np.where(known, stored, 0)
+        parts = (counts.data[entries], counts.indices[entries], np.concatenate([[0], np.cumsum(stored)]))
+        kept = sp.csr_matrix(parts, shape=counts.shape)
+        kept.has_canonical_format = True
+        return kept
 
     def _tokenize(self, counts: sp.csr_matrix, chunk: CellChunk, threads: int) -> TokenSets:
         return self.tokenizer.tokenize_rows(counts, self.columns, chunk.n_counts, threads, self.where, chunk.start)
@@ -172,18 +196,23 @@ class _Plan:
 
 
 def _shared_columns(
-    positions: npt.NDArray[np.int64], ids: list[str], tokenizer: Tokenizer
-) -> tuple[sp.csr_matrix | None, list[str]]:
-    """A matrix that sums columns of one gene onto the first of them, and the ids left; None where none share one."""
+    positions: npt.NDArray[np.int64], tokenizer: Tokenizer
+) -> tuple[sp.csr_matrix | None, npt.NDArray[np.int64]]:
+    """A matrix that sums columns of one gene onto the first of them, and which are left; None where none share one."""
     known = positions[positions >= 0]
     if not tokenizer.dictionaries.series.collapse or len(np.unique(known)) == len(known):
-        return None, ids
+        return None, np.arange(len(positions))
     first: dict[int, int] = {}
     owner = [first.setdefault(int(p), j) if p >= 0 else j for j, p in enumerate(positions)]
     kept = sorted(set(owner))
     target = {j: k for k, j in enumerate(kept)}
-    entries = (np.ones(len(ids), dtype=np.int64), (np.arange(len(ids)), [target[j] for j in owner]))
-    return sp.csr_matrix(entries, shape=(len(ids), len(kept))), [ids[j] for j in kept]
+    entries = (np.ones(len(owner), dtype=np.int64), (np.arange(len(owner)), [target[j] for j in owner]))
+    return sp.csr_matrix(entries, shape=(len(owner), len(kept))), np.array(kept, dtype=np.int64)
+
+
+def _summed(edit: Edit, sums: sp.csr_matrix) -> Edit:
+    """The edit with the columns that its own are summed onto; ``sums`` has one entry in each row."""
+    return replace(edit, columns=tuple(sorted({int(sums.indices[j]) for j in edit.columns})))
 
 
 def join(parts: Sequence[TokenSets], n_cells: Sequence[int]) -> TokenSets:

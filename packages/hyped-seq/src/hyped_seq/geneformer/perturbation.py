@@ -19,6 +19,7 @@ import scipy.sparse as sp
 
 from hyped_core.errors import InvalidDataError, UsageError
 from hyped_seq.geneformer import perturbation_kernels as kernels
+from hyped_seq.geneformer.id_hints import strip_versions, versioned
 from hyped_seq.geneformer.tokens import TokenSets
 
 if TYPE_CHECKING:
@@ -105,17 +106,19 @@ def edits_of(
     names: Sequence[str] = (),
     *,
     add_absent: bool = False,
+    held: str = 'var["gene_id"]',
 ) -> tuple[Edit, ...]:
     """Look up the genes of a perturbation in the dictionary and among the data's ``gene_ids``.
 
     With ``add_absent`` a gene to be activated may be absent from the data (a panel without it) and counts as not
-    expressed in any cell. One to be suppressed may never be, since nothing would happen. ``names`` are the data's gene
-    names, for the message.
+    expressed in any cell. One to be suppressed may never be, since nothing would happen, nor one that the data have by
+    name under an id that the dictionary does not know. ``names`` are the gene names of the ids; ``held`` says where the
+    data have the ids, for messages.
 
     Raises
     ------
     UnknownNameError or InvalidDataError
-        A gene is not in the dictionary or not in the data; a gene is named twice.
+        A gene is not in the dictionary, not in the data or there under another id; a gene is named twice.
     """
     positions = dictionaries.position(gene_ids)
     found: list[Edit] = []
@@ -130,20 +133,43 @@ def edits_of(
                 mend="name each gene once",
             )
         up = change.direction == "activation"
-        if not columns and not (up and add_absent):
-            close = difflib.get_close_matches(change.gene, list(map(str, names)), n=3)
-            mends = [f"did you mean {', '.join(close)}?"] if close else []
-            mends.append("give cells with counts of it, or leave it out")
-            if up:
-                mends.append("or set add_absent (--add-absent) to take it as not expressed where the panel lacks it")
-            raise InvalidDataError(
-                f"gene {change.gene} ({gene_id}) is to be {'activated' if up else 'suppressed'} and is not among the "
-                f"data's {len(gene_ids)} genes",
-                where=f"perturbation {perturbation.name}",
-                mend="; ".join(mends),
-            )
+        if not columns:
+            called = {change.gene.upper()} | {s.upper() for s, gene in dictionaries.symbols.items() if gene == gene_id}
+            namesakes = [j for j, name in enumerate(names) if str(name).upper() in called]
+            unknown = [j for j in namesakes if positions[j] < 0]
+            where = f"perturbation {perturbation.name}"
+            if unknown or (namesakes and not (up and add_absent)):
+                raise _under_another_id(change.gene, gene_id, gene_ids[(unknown or namesakes)[0]], held, where)
+            if not (up and add_absent):
+                others = [str(name) for name in names if str(name).upper() not in called]
+                raise _absent(change.gene, gene_id, up, len(gene_ids), others, where)
         found.append(Edit(change.gene, gene_id, int(dictionaries.tokens[place]), change.direction, columns))
     return tuple(found)
+
+
+def _under_another_id(gene: str, gene_id: str, other: str, held: str, where: str) -> InvalidDataError:
+    """The error for a gene whose name the data have, under ``other`` as its id."""
+    return InvalidDataError(
+        f"gene {gene} is among the data's genes, but "
+        + (f"its id there is {other!r}, not {gene_id}" if other else f"has no id there; {gene_id} is expected"),
+        where=where,
+        mend=strip_versions(held) if versioned([other]) else f'put {gene_id} into var["gene_id"]',
+    )
+
+
+def _absent(gene: str, gene_id: str, up: bool, n_genes: int, others: Sequence[str], where: str) -> InvalidDataError:
+    """The error for a gene that the data, whose genes are called ``others``, do not have."""
+    close = difflib.get_close_matches(gene, others, n=3)
+    mends = [f"did you mean {', '.join(close)}?"] if close else []
+    mends.append("give cells with counts of it, or leave it out")
+    if up:
+        mends.append("or set add_absent (--add-absent) to take it as not expressed where the panel lacks it")
+    return InvalidDataError(
+        f"gene {gene} ({gene_id}) is to be {'activated' if up else 'suppressed'} and is not among the "
+        f"data's {n_genes} genes",
+        where=where,
+        mend="; ".join(mends),
+    )
 
 
 def perturb_counts(

@@ -147,7 +147,7 @@ def pretrain(
         The loss became infinite with every rate that was tried.
     """
     device = _device(context.device)
-    data = prepare(cells, params, context)
+    data = prepare(cells, params, context, source)
     architecture = architecture_of(params, data)
     clock = _Clock(params.steps, max_seconds)
     rate = params.learning_rate

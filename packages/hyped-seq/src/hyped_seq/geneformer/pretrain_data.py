@@ -108,8 +108,10 @@ def _close(name: str, known: Iterator[str] | dict[str, None], what: str) -> str:
     return f"did you mean {close[0]!r}?" if close else f"{what} there: {', '.join(names[:20])}"
 
 
-def prepare(cells: AnnData, params: PretrainParams, context: RunContext) -> TrainingCells:
+def prepare(cells: AnnData, params: PretrainParams, context: RunContext, source: str = "") -> TrainingCells:
     """Dictionaries of ``cells``, held-out ones included, their sequences, and a seeded split.
+
+    ``source`` says in words which cells they are, for the dictionaries' own record.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def prepare(cells: AnnData, params: PretrainParams, context: RunContext) -> Trai
         Counts that are none, genes without ids, a gene to keep that is unknown, or no cell with a gene.
     """
     dictionaries = build_dictionaries(
-        cells, series=params.series, keep=params.keep, keep_unseen=params.keep_unseen
+        cells, series=params.series, keep=params.keep, keep_unseen=params.keep_unseen, where=source
     )
     tokenizer = Tokenizer(dictionaries, max_tokens=min(params.max_tokens, dictionaries.series.max_tokens))
     tokens = tokenizer.tokenize_cells(cells, context=context)

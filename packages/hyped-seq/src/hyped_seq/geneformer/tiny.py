@@ -150,7 +150,7 @@ class GeneformerUntrained(_Fitted):
 
         cells = control_cells(train)
         params = _keep_unseen(self.config.pretrain)
-        data = prepare(cells, params, context)
+        data = prepare(cells, params, context, "control cells")
         architecture = architecture_of(params, data)
         what = "The seeded weights that geneformer-tiny starts from: a control that was trained on nothing."
         series = data.dictionaries.series.name

@@ -65,10 +65,11 @@ def tokenize_file(
     Raises
     ------
     MissingFileError, CorruptFileError, InvalidDataError, UnsupportedDataError
-        As `open_cells`, its chunks, and `Tokenizer.tokenize`.
+        As `open_cells`, its chunks, and `Tokenizer.tokenize`; there are no cells.
     """
     with open_cells(path, layer=layer) as source, atomic_path(out_folder) as folder:
-        columns = tokenizer.columns(source.gene_ids, source.where)
+        _check_cells(source, path)
+        columns = tokenizer.columns(source.gene_ids, source.where, source.held)
         table = _obs(source, obs)
         folder.mkdir()
         lengths, rows, n_genes = [], [], []
@@ -131,7 +132,8 @@ def estimate_tokenize(path: str | Path, tokenizer: Tokenizer, *, layer: str | No
     from hyped_seq.geneformer.cell_chunks import CHUNK_ENTRIES
 
     with open_cells(path, layer=layer) as source:
-        columns = tokenizer.columns(source.gene_ids, source.where)
+        _check_cells(source, path)
+        columns = tokenizer.columns(source.gene_ids, source.where, source.held)
         special = tokenizer.max_tokens - tokenizer.room
         return {
             "cells": source.n_cells,
@@ -205,6 +207,11 @@ def _array(path: Path, kind: Any) -> np.ndarray:
     if array.dtype != kind or array.ndim != 1:
         raise CorruptFileError(f"holds {array.dtype} of shape {array.shape}", where=path, mend=_AGAIN)
     return array
+
+
+def _check_cells(source: CellSource, path: str | Path) -> None:
+    if not source.n_cells:
+        raise InvalidDataError("holds no cells", where=path, mend="give a file with cells")
 
 
 def _hashed_part(path: Path) -> Path:

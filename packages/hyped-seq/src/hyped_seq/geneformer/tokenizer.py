@@ -14,6 +14,7 @@ import scipy.sparse as sp
 
 from hyped_core.errors import InvalidDataError, UsageError
 from hyped_seq.geneformer.cell_chunks import check_counts, checked_totals, open_cells
+from hyped_seq.geneformer.id_hints import mend_of, n_with_versions_off
 from hyped_seq.geneformer.series import CLS, EOS
 from hyped_seq.geneformer.tokens import TokenSets
 from hyped_seq.readers.matrix import MOST
@@ -91,22 +92,27 @@ class Tokenizer:
         self.front = dictionaries.specials[CLS] if series.special else -1
         self.back = dictionaries.specials[EOS] if series.special else -1
 
-    def columns(self, gene_ids: Sequence[object], where: object = "cells") -> Columns:
-        """Which gene of the dictionary each column is.
+    def columns(
+        self, gene_ids: Sequence[object], where: object = "cells", held: str = 'var["gene_id"]'
+    ) -> Columns:
+        """Which gene of the dictionary each column is; ``held`` says where an AnnData has the ids, for the message.
 
         Raises
         ------
         InvalidDataError
-            None of the ids is in the dictionary.
+            None of the ids is in the dictionary, or most only without the version suffix that they have.
         """
         position = np.asarray(self.dictionaries.position(gene_ids), dtype=np.int64)
         known = position >= 0
-        if not known.any():
+        n_known = int(known.sum())
+        unknown = list(itertools.compress(gene_ids, ~known))
+        if len(np.unique(position[known])) <= n_with_versions_off(unknown, self.dictionaries):
             some = ", ".join(repr(str(name)) for name in list(gene_ids)[:3]) or "no gene at all"
             raise InvalidDataError(
-                f"none of the {len(position)} gene ids is in the dictionary ({some})",
+                f"{f'no more than {n_known}' if n_known else 'none'} of the {len(position)} gene ids is in the "
+                f"dictionary ({some})",
                 where=where,
-                mend=f"put ids as the dictionary has them (e.g. {self.dictionaries.genes[0]}) into var['gene_id']",
+                mend=mend_of(gene_ids, self.dictionaries, held),
             )
         tokens = np.where(known, self.dictionaries.tokens[position], 0).astype(np.int32)
         narrow = tokens.astype(np.uint16) if self.dictionaries.vocabulary <= 1 << 16 else tokens
@@ -122,7 +128,7 @@ class Tokenizer:
             n_groups = int(shared.sum())
             group = np.where(shared, np.cumsum(shared) - 1, -1)[number].astype(np.int32)
             scaled[group >= 0] *= -1
-        return Columns(tokens, narrow, medians, scaled, group, n_groups, int(known.sum()))
+        return Columns(tokens, narrow, medians, scaled, group, n_groups, n_known)
 
     def tokenize(
         self,
@@ -168,7 +174,7 @@ class Tokenizer:
         """
         threads = 1 if context is None else context.threads
         with open_cells(cells, layer=layer) as source:
-            columns = self.columns(source.gene_ids, source.where)
+            columns = self.columns(source.gene_ids, source.where, source.held)
             return self.tokenize_rows(source.matrix(), columns, source.n_counts, threads, source.where)
 
     def tokenize_rows(
