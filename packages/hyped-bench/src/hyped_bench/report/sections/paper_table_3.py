@@ -206,8 +206,8 @@ def embedding_3(context: ReportContext, entries: list[Entry], names: dict[str, s
     parts.append(
         context.note(
             "Intervals in brackets are over cells within each group, 95 %: wells were not kept apart, so they say how "
-            "sure these cells make a number, not what another experiment would give. Every model saw control cells "
-            "only before it embedded the perturbed ones."
+            "sure these cells make a number, not what another experiment would give. Every model learned from control "
+            "cells only, and predicted before it was shown a perturbed one."
         )
     )
     return parts
