@@ -227,3 +227,89 @@ def test_torch_states(tmp_path):
     with pytest.raises(InvalidDataError, match="system"):
         safe_load(tmp_path / "bad.pt", allow="torch-state")
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_tensors_in_plain_pickles(protocol):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    table = torch.arange(12, dtype=torch.float64).reshape(3, 4)
+    given = {
+        "n": 3, "t": table, "turned": table.T, "part": table[1:, 1::2], "none": table[:0], "one": table[2, 3],
+        "index": torch.tensor([[0, 1], [2, 3]]), "half": table.half(), "device": torch.device("cpu"),
+        "array": np.arange(3), "deep": [(table[0],)],
+    }  # fmt: skip
+    back = safe_load(pickle.dumps(given, protocol), allow="torch-tensors")
+    for name in ("t", "turned", "part", "none", "one", "index", "half"):
+        assert back[name].dtype == given[name].dtype and torch.equal(back[name], given[name])
+    assert back["n"] == 3 and back["device"] == "cpu" and back["array"].tolist() == [0, 1, 2]
+    assert torch.equal(back["deep"][0][0], table[0])
+    with pytest.raises(InvalidDataError, match="refused to unpickle torch"):
+        safe_load(pickle.dumps(given, protocol))
+
+
+def test_tensors_of_a_gpu_come_back_on_the_cpu():
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    raw = pickle.dumps({"t": torch.arange(4.0)}, 4)
+    inner = raw[raw.index(b"\x80\x02\x8a\n") :]
+    on_gpu = inner.replace(b"X\x03\x00\x00\x00cpu", b"X\x06\x00\x00\x00cuda:0", 1)
+    size = len(on_gpu) - len(inner)
+    at = raw.index(inner)
+    length = next(a for op, a, _ in pickletools.genops(raw) if isinstance(a, bytes) and len(a) > 100)
+    old = b"B" + len(length).to_bytes(4, "little")
+    moved = raw[:at].replace(old, b"B" + (len(length) + size).to_bytes(4, "little")) + on_gpu
+    frame = moved.index(b"\x95") if b"\x95" in moved[:4] else None
+    if frame is not None:
+        count = int.from_bytes(moved[frame + 1 : frame + 9], "little") + size
+        moved = moved[: frame + 1] + count.to_bytes(8, "little") + moved[frame + 9 :]
+    assert b"cuda:0" in moved
+    back = safe_load(moved, allow="torch-tensors")["t"]
+    assert back.device.type == "cpu" and back.tolist() == [0, 1, 2, 3]
+
+
+class Rebuilds:
+    """Pickles as a call of the given global."""
+
+    def __init__(self, function, *args):
+        self.made = function, args
+
+    def __reduce__(self):
+        return self.made
+
+
+def test_programs_inside_of_tensors_do_not_run(tmp_path):
+    """The bytes of a storage are a pickle within the pickle; what it mentions is refused too."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from torch._utils import _rebuild_tensor_v2
+    from torch.storage import _load_from_bytes
+
+    mark = tmp_path / "mark"
+    evil = pickle.dumps(Rebuilds(os.system, f"touch {mark}"))
+    old = []
+    for new in (True, False):
+        path = tmp_path / "evil.pt"
+        torch.save({"w": Rebuilds(os.system, f"touch {mark}")}, path, _use_new_zipfile_serialization=new)
+        old.append(path.read_bytes())
+    for inner in (evil, *old):
+        with pytest.raises(InvalidDataError):
+            safe_load(pickle.dumps({"t": Rebuilds(_load_from_bytes, inner)}), allow="torch-tensors")
+    storage = torch.arange(6.0).untyped_storage()
+    typed = torch.storage.TypedStorage(wrap_storage=storage, dtype=torch.float32, _internal=True)
+    for args, kind in (
+        ((typed, 0, (1000,), (1,), False, None), CorruptFileError),
+        ((typed, 3, (4,), (1,), False, None), CorruptFileError),
+        ((typed, 0, (2, 2), (100, 1), False, None), CorruptFileError),
+        ((typed, 0, (1 << 40, 1 << 40), (0, 0), False, None), CorruptFileError),
+        ((typed, -1, (2,), (1,), False, None), CorruptFileError),
+        ((typed, 0, (2,), (1, 1), False, None), CorruptFileError),
+        (("file", 0, (2,), (1,), False, None), InvalidDataError),
+    ):
+        with pytest.raises(kind):
+            safe_load(pickle.dumps(Rebuilds(_rebuild_tensor_v2, *args)), allow="torch-tensors")
+    for lone in (typed, {"s": typed}, [typed], Rebuilds(os.system, f"touch {mark}")):
+        with pytest.raises(InvalidDataError):
+            safe_load(pickle.dumps(lone), allow="torch-tensors")
+    good = pickle.dumps({"t": torch.arange(6.0)})
+    for cut in (1, 20, len(good) // 2, len(good) - 3):
+        with pytest.raises(InvalidDataError):
+            safe_load(good[:cut], allow="torch-tensors")
+    assert not mark.exists()

@@ -25,7 +25,7 @@ from hyped_core.errors import (
     MissingFileError,
 )
 
-Allow = Literal["plain", "numpy-scalars", "torch-state"]
+Allow = Literal["plain", "numpy-scalars", "torch-state", "torch-tensors"]
 
 MAX_BYTES = 2 << 30
 """Largest pickle that is read, in bytes."""
@@ -158,7 +158,15 @@ for _module in ("numpy.core", "numpy._core"):
     _NUMPY[f"{_module}.multiarray", "_reconstruct"] = _Maker(_reconstruct)
     _NUMPY[f"{_module}.numeric", "_frombuffer"] = _Maker(_frombuffer)
 
-ALLOWED = {"plain": frozenset(_PLAIN), "numpy-scalars": frozenset(_NUMPY)}
+_TORCH: dict[tuple[str, str], Any] = {
+    **_NUMPY,
+    ("torch", "device"): _Maker(lambda kind, *index: ":".join(map(str, (kind, *index)))),
+    ("torch.storage", "_load_from_bytes"): _Maker(lambda raw: _torch_storage(raw)),
+    ("torch._utils", "_rebuild_tensor_v2"): _Maker(lambda *args: _torch_tensor(*args)),
+}
+
+_TABLES = {"plain": _PLAIN, "numpy-scalars": _NUMPY, "torch-tensors": _TORCH}
+ALLOWED = {name: frozenset(table) for name, table in _TABLES.items()}
 """(module, name) of every global each list lets a pickle mention."""
 
 
@@ -187,7 +195,9 @@ def safe_load(source: str | Path | bytes, allow: Allow = "numpy-scalars") -> Any
     allow
         ``"plain"``: dict, list, tuple, set, str, bytes, numbers, bool, None. ``"numpy-scalars"`` (default):
         also numpy numbers, arrays of numbers and fixed-length strings. ``"torch-state"``: a state dict, by
-        ``torch.load(weights_only=True)`` on the CPU (torch 2.6 or newer).
+        ``torch.load(weights_only=True)`` on the CPU (torch 2.6 or newer). ``"torch-tensors"``: a plain pickle
+        (written by ``pickle.dump``) that holds torch tensors beside what ``"numpy-scalars"`` allows; the tensors come
+        back on the CPU, wherever they were, devices as strings.
 
     Raises
     ------
@@ -201,6 +211,8 @@ def safe_load(source: str | Path | bytes, allow: Allow = "numpy-scalars") -> Any
         raise MissingFileError("there is no such file", where=where, mend="check the path, or fetch the file")
     if allow == "torch-state":
         return _torch_state(source, where)
+    if allow == "torch-tensors":
+        _torch(where)
     if allow not in ALLOWED:
         raise InvalidDataError(
             f"there is no allow-list {allow!r}", mend=f"lists: {', '.join(ALLOWED)}, torch-state"
@@ -210,7 +222,7 @@ def safe_load(source: str | Path | bytes, allow: Allow = "numpy-scalars") -> Any
         raise CorruptFileError(f"has {size} bytes, more than the {MAX_BYTES} that are read", where=where)
     raw = where.read_bytes() if isinstance(where, Path) else bytes(source)  # type: ignore[arg-type]
     try:
-        value = _Unpickler(io.BytesIO(raw), _NUMPY if allow == "numpy-scalars" else _PLAIN).load()
+        value = _Unpickler(io.BytesIO(raw), _TABLES[allow]).load()
         return _finish(value, {})
     except _Refused as refused:
         raise InvalidDataError(
@@ -226,14 +238,14 @@ def _finish(value: Any, seen: dict[int, Any]) -> Any:
     """Replace the readers' own array type in containers; anything left that is not data is refused."""
     if isinstance(value, _Array):
         return value.view(np.ndarray).copy()
-    if isinstance(value, _Maker | _Dtype):
+    if isinstance(value, _Maker | _Dtype | _Storage):
         raise _Refused("a constructor in the place of data")
     if id(value) in seen:
         return seen[id(value)]
     if isinstance(value, dict):
         seen[id(value)] = value
         for key in list(value):
-            if isinstance(key, _Maker | _Dtype | tuple):
+            if isinstance(key, _Maker | _Dtype | _Storage | tuple):
                 _finish(key, seen)
             value[key] = _finish(value[key], seen)
     elif isinstance(value, list):
@@ -247,21 +259,64 @@ def _finish(value: Any, seen: dict[int, Any]) -> Any:
     return value
 
 
-def _torch_state(source: str | Path | bytes, where: object) -> Any:
+class _Storage:
+    """Numbers of tensors being unpickled, as a flat tensor."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+
+def _torch_storage(raw: object) -> _Storage:
+    if not isinstance(raw, bytes):
+        raise _Refused("a torch storage that is not bytes")
+    torch = _torch("pickle")
+    try:
+        # the inner file is a pickle of its own: torch's reader for weights lets storages through and nothing that runs
+        storage = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise _Refused(found.group(1) if found else "a torch storage that is none") from None
+    if not isinstance(storage, torch.storage.TypedStorage):
+        raise _Refused(f"a torch storage that is a {type(storage).__name__}")
+    return _Storage(torch.empty(0, dtype=storage.dtype).set_(storage._untyped_storage))
+
+
+def _torch_tensor(storage: object, offset: object, size: object, stride: object, *_: object) -> Any:
+    if not isinstance(storage, _Storage) or not isinstance(size, tuple) or not isinstance(stride, tuple):
+        raise _Refused("a torch tensor without plain storage")
+    if len(size) != len(stride) or any(type(n) is not int or n < 0 for n in (offset, *size, *stride)):
+        raise CorruptFileError(f"a tensor has shape {size!r}, stride {stride!r} and offset {offset!r}")
+    held = storage.values.numel()
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))  # type: ignore[operator]
+    if math.prod(size) > held or (math.prod(size) and last >= held):
+        raise CorruptFileError(f"a tensor of shape {size!r} does not have the numbers it needs")
+    if not math.prod(size):
+        return storage.values[:0].reshape(size).clone()
+    return storage.values.as_strided(size, stride, offset).clone()
+
+
+def _torch(where: object) -> Any:
     try:
         torch = importlib.import_module("torch")  # optional: nothing of the core needs it
     except ImportError as error:
         raise MissingDependencyError(
-            "reading a torch state needs torch", where=where, mend="pip install 'torch>=2.6'"
+            "reading torch's files needs torch", where=where, mend="pip install 'torch>=2.6'"
         ) from error
     from packaging.version import Version
 
     if Version(torch.__version__) < Version("2.6"):
         raise MissingDependencyError(
-            f"torch {torch.__version__} cannot read untrusted states safely",
+            f"torch {torch.__version__} cannot read untrusted files safely",
             where=where,
             mend="pip install 'torch>=2.6'",
         )
+    return torch
+
+
+def _torch_state(source: str | Path | bytes, where: object) -> Any:
+    torch = _torch(where)
     stream = io.BytesIO(source) if isinstance(source, bytes) else str(source)
     try:
         return torch.load(stream, map_location="cpu", weights_only=True)
