@@ -64,6 +64,22 @@ def hyped_models() -> Iterable[ModelSpec]:
         licence="BSD-3-Clause",
         sources=("hyped_seq.expression.effects",),
     )
+    gears = "hyped_seq.gears"
+    for name, target, summary in (
+        ("gears", "Gears", "GEARS from graphs of co-expression and of gene sets, its defects repaired."),
+        ("gears-reference", "GearsReference", "GEARS with the original's arithmetic, defects included."),
+    ):
+        yield ModelSpec(
+            name=name,
+            task="expression",
+            target=f"{gears}.model:{target}",
+            config=f"{gears}.model:{target}Config",
+            summary=summary,
+            needs=Needs(modules=("torch", "safetensors"), install="pip install 'hyped-seq[torch]'"),
+            licence="BSD-3-Clause",
+            citation="Roohani et al. 2024, doi:10.1038/s41587-023-01905-6",
+            sources=(gears,),
+        )
     geneformer = "hyped_seq.geneformer"
     embedders = (
         (
@@ -140,3 +156,9 @@ def hyped_commands() -> Iterable[CommandSpec]:
         yield CommandSpec(
             ("seq", "geneformer", verb), f"hyped_seq.cli_geneformer_{verb}:{verb}", help_text
         )
+    for verb, help_text in (
+        ("train", "GEARS on a screen, or from a trained one on your cells."),
+        ("predict", "Cells under perturbations, by a trained GEARS."),
+        ("convert", "An official GEARS checkpoint to safetensors and JSON."),
+    ):
+        yield CommandSpec(("seq", "gears", verb), f"hyped_seq.cli_gears_{verb}:{verb}", help_text)

@@ -9,29 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from hyped_core.container.cells_file import open_cells
 from hyped_core.design import Design, Perturbation
 from hyped_core.errors import InvalidDataError
 from hyped_core.io.atomic import write_json
-from hyped_seq.annotate.normalise import log_normalised
 from hyped_seq.ingest.estimate import Rate, Shape, h5ad_shape, plan
-from hyped_seq.ingest.genes import ensembl_id, merge_features
 from hyped_seq.ingest.import_hashtags import import_hashtags, is_hashtag_table
+from hyped_seq.ingest.import_matrices import gene_symbols, matrices
 from hyped_seq.ingest.import_release import import_release, is_release
 from hyped_seq.ingest.output import output_files
 from hyped_seq.ingest.params import ImportCellsParams
-from hyped_seq.ingest.perturbations import Named, name_perturbations
+from hyped_seq.ingest.perturbations import Columns, Named, name_perturbations, without_value
 from hyped_seq.readers.h5ad import read_h5ad, write_h5ad
-from hyped_seq.readers.matrix import as_counts, check_barcodes
+from hyped_seq.readers.matrix import check_barcodes
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 OUTPUTS = ("rna.h5ad", "isoform.h5ad", "hto.h5ad", "import.json")
-_HIGHEST_LOG = 14.0
-"""ln(1 + 1,000,000): no log-normalised value is above it."""
 
 
 @dataclass
@@ -79,13 +75,13 @@ def import_cells(path: str | Path, design: Design, params: ImportCellsParams) ->
             where=path,
             mend="name it: perturbation_column",
         )
-    directions = cells.obs[_need(cells, params.direction_column, path)] if params.direction_column else None
-    known = _described(cells, path)
+    cells, unassigned = _assigned(cells, source, params)
+    measured = {*map(str, cells.var_names), *gene_symbols(cells.var)}
     named = name_perturbations(
-        cells.obs[source], design, params, directions, set(map(str, cells.var_names)), known
+        cells.obs[source], design, params, measured, _beside(cells, params, path), _described(cells, path)
     )
     cells, dropped = _enough_cells(cells, named, params)
-    logs, counts, var, matrix_record = _matrices(cells, params, path)
+    logs, counts, var, matrix_record = matrices(cells, params, path)
     obs = _obs(cells, named, params, path)
     from anndata import AnnData
 
@@ -112,6 +108,9 @@ def import_cells(path: str | Path, design: Design, params: ImportCellsParams) ->
         "perturbations": {
             str(k): int(v) for k, v in rna.obs["perturbation"].value_counts().sort_index().items()
         },
+        "direction_from": named.direction_from,
+        "not_measured": sorted({g for name in present for g in named.perturbations[name].genes} - set(rna.var_names)),
+        "without_perturbation": unassigned,
         "left_out": dropped,
         **matrix_record,
     }
@@ -204,6 +203,25 @@ def _filtered(cells: AnnData, params: ImportCellsParams, path: str | Path) -> An
     return cells[keep].copy()
 
 
+def _assigned(cells: AnnData, source: str, params: ImportCellsParams) -> tuple[AnnData, int]:
+    """Cells that have a perturbation, where the others are to be left out; how many these were."""
+    missing = without_value(cells.obs[source])
+    if params.without_perturbation == "refuse" or not missing.any() or missing.all():
+        return cells, 0
+    return cells[~missing].copy(), int(missing.sum())
+
+
+def _beside(cells: AnnData, params: ImportCellsParams, path: str | Path) -> Columns:
+    """The columns that say directions and numbers of genes."""
+    defaults = ("perturbation_type",) if params.direction is None else ()
+    found = (
+        _column(cells, params.direction_column, defaults, path),
+        _column(cells, params.number_column, ("nperts",), path),
+    )
+    directions, numbers = (None if name is None else cells.obs[name] for name in found)
+    return Columns(directions, numbers)
+
+
 def _enough_cells(cells: AnnData, named: Named, params: ImportCellsParams) -> tuple[AnnData, dict[str, int]]:
     """Cells of perturbations with enough of them; what was left out."""
     counts = named.names.value_counts()
@@ -212,121 +230,6 @@ def _enough_cells(cells: AnnData, named: Named, params: ImportCellsParams) -> tu
     named.names = named.names[keep]
     named.conditions = named.conditions[keep]
     return (cells[keep].copy() if dropped else cells), dropped
-
-
-def _matrices(
-    cells: AnnData, params: ImportCellsParams, path: str | Path
-) -> tuple[sp.csr_matrix, sp.csr_matrix | None, pd.DataFrame, dict[str, Any]]:
-    """X, counts (or None), var, and the record of where they came from."""
-    raw, raw_var, place = _raw_counts(cells, params, path)
-    if raw is not None:
-        symbols = _symbols(raw_var)
-        counts, names, repeated = merge_features(as_counts(raw, f"{path}/{place}"), symbols)
-        logs = log_normalised(counts, params.target_sum)
-        record = {"counts": f"raw counts from {place}", "summed_features": dict(sorted(repeated.items()))}
-        return logs, counts, _var(raw_var, symbols, names), record
-    logs, note = _log_normalised_x(cells, path)
-    symbols = _symbols(cells.var)
-    repeated_names = (
-        sorted({name for name in symbols if symbols.count(name) > 1})
-        if len(set(symbols)) < len(symbols)
-        else []
-    )
-    if repeated_names:
-        raise InvalidDataError(
-            f"gene {repeated_names[0]!r} occurs more than once and there are no raw counts to sum",
-            where=path,
-            mend="remove the repeated genes",
-        )
-    return logs, None, _var(cells.var, symbols, symbols), {"counts": f"absent: {note}", "summed_features": {}}
-
-
-def _raw_counts(cells: AnnData, params: ImportCellsParams, path: str | Path) -> tuple[Any, pd.DataFrame, str]:
-    """The raw counts, their genes and their place; None where there are none."""
-    if params.counts_layer is not None and params.counts_layer not in cells.layers:
-        raise InvalidDataError(
-            f"has no layer {params.counts_layer!r}; layers: {', '.join(cells.layers) or 'none'}",
-            where=path,
-            mend="correct counts_layer",
-        )
-    layer = params.counts_layer or "counts"
-    if layer in cells.layers:
-        return cells.layers[layer], cells.var, f"layers/{layer}"
-    if cells.raw is not None and looks_like_counts(cells.raw.X):
-        return cells.raw.X, cells.raw.var, "raw/X"
-    if cells.X is not None and looks_like_counts(cells.X):
-        return cells.X, cells.var, "X"
-    return None, cells.var, ""
-
-
-def looks_like_counts(matrix: Any) -> bool:
-    """True where every value is a whole number of at least zero and some value is above one."""
-    values = matrix.data if sp.issparse(matrix) else np.asarray(matrix)
-    return bool(
-        values.size
-        and np.isfinite(values).all()
-        and values.min() >= 0
-        and (values == np.rint(values)).all()
-        and values.max() > 1
-    )
-
-
-def _log_normalised_x(cells: AnnData, path: str | Path) -> tuple[sp.csr_matrix, str]:
-    """``X`` as natural-log-normalised CSR float32 after checking that it can be that."""
-    if cells.X is None:
-        raise InvalidDataError("holds no matrix", where=path, mend="give an h5ad with X or layers['counts']")
-    logs = sp.csr_matrix(cells.X, dtype=np.float32)
-    base = cells.uns.get("log1p", {}).get("base") if isinstance(cells.uns.get("log1p"), dict) else None
-    if base is not None:
-        logs.data *= np.float32(np.log(float(base)))
-    if logs.data.size and (
-        not np.isfinite(logs.data).all() or logs.data.min() < 0 or logs.data.max() > _HIGHEST_LOG
-    ):
-        low, high = float(np.nanmin(logs.data)), float(np.nanmax(logs.data))
-        raise InvalidDataError(
-            f"X is neither raw counts nor log-normalised (values from {low:.4g} to {high:.4g})",
-            where=f"{path}/X",
-            mend="give raw counts in layers['counts'] or ln(1 + counts per 10,000) in X",
-        )
-    logs.eliminate_zeros()
-    logs.sort_indices()
-    total = np.bincount(
-        np.repeat(np.arange(logs.shape[0]), np.diff(logs.indptr)),
-        weights=np.expm1(logs.data.astype(float)),
-        minlength=logs.shape[0],
-    )
-    note = (
-        f"X is taken as log-normalised; undone, cells sum to {np.median(total):.6g} (median) "
-        f"over {logs.shape[1]} genes"
-    )
-    return logs, note
-
-
-def _symbols(var: pd.DataFrame) -> list[str]:
-    """Gene names: a column that says so, else the index."""
-    column = next(
-        (
-            name
-            for name in ("symbol", "gene_name", "gene_symbol", "gene_symbols", "gene_short_name")
-            if name in var
-        ),
-        None,
-    )
-    return [str(name) for name in (var[column] if column else var.index)]
-
-
-def _var(var: pd.DataFrame, symbols: list[str], names: list[str]) -> pd.DataFrame:
-    """``gene_id`` and ``symbol`` of the kept names."""
-    column = next(
-        (name for name in ("gene_id", "gene_ids", "ensembl_id", "ensemble_id") if name in var), None
-    )
-    given = [str(value) for value in (var[column] if column else var.index)]
-    ids: dict[str, str] = {}
-    for symbol, identifier in zip(symbols, given, strict=True):
-        ids.setdefault(symbol, ensembl_id(identifier))
-    return pd.DataFrame(
-        {"gene_id": [ids[name] for name in names], "symbol": names}, index=pd.Index(names, dtype=object)
-    )
 
 
 def _obs(cells: AnnData, named: Named, params: ImportCellsParams, path: str | Path) -> pd.DataFrame:
@@ -358,7 +261,9 @@ def _obs(cells: AnnData, named: Named, params: ImportCellsParams, path: str | Pa
     )
     for column in cells.obs:
         if column not in table:
-            table[column] = cells.obs[column].to_numpy()
+            own = cells.obs[column]
+            whole = pd.api.types.is_extension_array_dtype(own.dtype) and not isinstance(own.dtype, pd.CategoricalDtype)
+            table[column] = own.array if whole else own.to_numpy()
     return table
 
 

@@ -59,8 +59,16 @@ class ImportCellsParams(Params):
     """Values that mean unperturbed."""
     separators: tuple[str, ...] = ("+", "_", ",")
     """What parts two genes in a name; ``_`` and ``,`` only where every part is a gene known by itself."""
-    direction: Literal["activation", "suppression"] = "activation"
-    """What the perturbation does to its genes, where `direction_column` does not say it."""
+    genes: tuple[str, ...] = ()
+    """Genes that are perturbed but neither measured nor perturbed alone: where ``A_B`` would not be parted else."""
+    number_column: str | None = None
+    """``obs`` column with the number of perturbed genes, to be held against the names; None: ``nperts`` where there is
+    one."""
+    without_perturbation: Literal["refuse", "leave_out"] = "refuse"
+    """Cells whose perturbation is missing (NaN, ``nan``, ``None``): never taken as control."""
+    direction: Literal["activation", "suppression"] | None = None
+    """What the perturbation does to its genes, where `direction_column` does not say it; None: what
+    ``perturbation_type`` says where there is one, else activation."""
     direction_column: str | None = None
     """``obs`` column with CRISPRa / CRISPRi, activation / suppression."""
     agent: str = ""
