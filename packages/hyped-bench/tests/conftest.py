@@ -74,6 +74,35 @@ def tiny_screen(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     return SimpleNamespace(folder=folder, section=section, means=means, genes=genes, effects=effects)
 
 
+@pytest.fixture(scope="session")
+def planted_conditions(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """HYPED's conditions in two pools over 40 genes: MYOD1 moves the first ten, PRRX1 the next ten, both add up."""
+    import anndata
+    import pandas as pd
+
+    rng = np.random.default_rng(11)
+    genes = [f"G{i:02d}" for i in range(38)] + ["MYOD1", "PRRX1"]
+    base = rng.uniform(1.0, 4.0, 40)
+    spread = rng.uniform(0.05, 0.5, 40)
+    moved = {"mmMYOD1": range(10), "siPRRX1": range(10, 20), "siPRRX1_mmMYOD1": range(20)}
+    cells, labels = [], []
+    for name, count in (("control", 50), *((name, 30) for name in moved)):
+        shift = np.zeros(40)
+        shift[list(moved.get(name, ()))] = 0.8
+        cells.append(base + shift + rng.normal(0, 1, (count, 40)) * spread)
+        labels += [name] * count
+    x = np.clip(np.concatenate(cells), 0, None).astype(np.float32)
+    obs = pd.DataFrame(
+        {"condition": labels, "phase": "G1", "pool": ["c" if n == "control" else "p" for n in labels]},
+        index=[f"c{i:04d}" for i in range(len(x))],
+    )
+    path = tmp_path_factory.mktemp("conditions") / "cells.h5ad"
+    anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=genes)).write_h5ad(path)
+    source = {"cells": str(path), "kind": "conditions", "primary": False}
+    held, recipe = {"name": "held", **source}, {"name": "recipe", "protocol": "relabelled_control", **source}
+    return SimpleNamespace(path=path, x=x, obs=obs, genes=genes, held=held, recipe=recipe)
+
+
 class Misbehaving:
     """Namespace of models that break their contract in one way each."""
 

@@ -75,6 +75,32 @@ def test_a_model_cannot_reach_a_test_cell(tiny_screen, kind):
                 assert not hidden & {v for v in item.ravel().tolist() if isinstance(v, str)}
 
 
+def test_under_the_papers_recipe_no_perturbed_cell_can_be_reached(planted_conditions):
+    task = prepare("expression", {"sources": [{**planted_conditions.recipe, "primary": True}]}).task
+    data = task.data["recipe"]
+    control = {name: data.x[i].tobytes() for i, name in enumerate(data.obs_names) if data.labels[i] == "control"}
+    hidden = {name for i, name in enumerate(data.obs_names) if data.labels[i] != "control"}
+    rows = {data.x[i].tobytes() for i in np.flatnonzero(data.labels != "control")}
+    assert len(control) == 50 and len(hidden) == 90 and not rows & set(control.values())
+    Spy.seen = []
+    task.run(Spy)
+    train, given = Spy.seen[0], Spy.seen[1]
+    for item in [*reachable(train), *reachable(given)]:
+        if isinstance(item, np.ndarray) and item.dtype == np.float32 and item.ndim == 2:
+            assert not rows & {row.tobytes() for row in item}, "a perturbed cell can be reached"
+        if isinstance(item, np.ndarray) and item.dtype == object:
+            assert not any(v.split("/")[-1] in hidden for v in item.ravel().tolist() if isinstance(v, str))
+    assert train.obs_names.is_unique and set(train.obs["pool"]) == {"c"}
+    assert train.obs["perturbation"].value_counts().to_dict() == dict.fromkeys(
+        ("control", "MYOD1", "PRRX1", "PRRX1+MYOD1"), 50
+    )
+    assert set(train.uns["perturbations"]) == set(train.obs["perturbation"])
+    for name, label, values in zip(train.obs_names, train.obs["perturbation"], train.X, strict=True):
+        assert values.tobytes() == control[name.split("/")[-1]], "a copy differs from its control cell"
+        assert name == name.split("/")[-1] if label == "control" else name.startswith(f"{label}/")
+    assert set(given.obs_names) == set(control)
+
+
 def test_changing_what_it_was_given_does_not_help_a_model(tiny_screen, bench_host):
     class Vandal(Spy):
         def fit(self, train, validation=None, *, context):

@@ -15,6 +15,7 @@ from hyped_bench.report.inputs import Entry, ReportInputs
 from hyped_bench.report.scoreboard import groups
 from hyped_bench.report.sections.leaderboards import section as leaderboards
 from hyped_bench.report.sections.paper_table_3 import table_3
+from hyped_bench.tasks.expression.params import SAID
 from hyped_core.design.model import default_design
 
 VALUES = {
@@ -43,8 +44,30 @@ def entry(folder: Path, model: str, kind: str = "model", drop: tuple[str, ...] =
 
 def shown(entries: list[Entry], dataset: str = "mini") -> tuple[str, ReportContext]:
     container = SimpleNamespace(data=SimpleNamespace(design=default_design()))
-    context = ReportContext(ReportInputs(dataset, {}, {"embedding": entries}, [container]))
+    results = {task: [e for e in entries if e.task == task] for task in ("embedding", "expression")}
+    context = ReportContext(ReportInputs(dataset, {}, results, [container]))
     return " ".join(re.sub(r"<[^>]+>", " ", str(context.join(table_3(context)))).split()), context
+
+
+def expression(folder: Path, model: str, kind: str = "model", protocols: tuple[str, ...] = ("relabelled_control",),
+               by: str = "variance", top: bool = True) -> Entry:  # fmt: skip
+    """Scores on the conditions by protocol; those on the top genes are 0.5 lower than those on all genes."""
+    own = folder / model
+    own.mkdir()
+    numbers = {"cosine": 0.95, "pearson": 0.94, "mse": 0.52, "mae": 0.61}
+    if top:
+        numbers |= {f"{key}_top": value - 0.5 for key, value in numbers.items()}
+    change = {"pearson_delta": 0.0, "cosine_delta": 0.0, "mse_relative": 1.0, "energy_distance": 2.0, "n_cells": 30}
+    table = [
+        {"source": protocol, "fold": "f", "perturbation": name, "subgroup": "", **numbers, **change}
+        for protocol in protocols
+        for name in ("MYOD1", "PRRX1", "PRRX1+MYOD1")
+    ]
+    pd.DataFrame(table).to_csv(own / "units.csv", index=False)
+    said = {p: {"name": p, "says": SAID[p], "top_genes": 500, "top_genes_by": by} for p in protocols}
+    sources = [{"name": p, "kind": "conditions", "protocol": p} for p in protocols]
+    record = {"params": {"sources": sources}, "facts": {"protocol": said} if top else {}}
+    return Entry("expression", model, kind, "ok", "", {}, record, own)
 
 
 def rows(context: ReportContext, name: str) -> list[dict[str, Any]]:
@@ -103,3 +126,58 @@ def test_the_leaderboard_has_the_control_and_what_doing_nothing_scores(tmp_path:
     assert "0.985 in the space of pca" in text
     assert [r["model"] for r in rows(context, "leaderboard_embedding")] == ["geneformer-tiny", "pca"]
     assert "mse" not in context.placed.tables["leaderboard_embedding_3"].columns, "errors do not compare across spaces"
+
+
+BOTH = ("held_out", "relabelled_control")
+
+
+def test_gears_rows_by_the_papers_recipe_are_in_the_papers_layout(tmp_path: Path) -> None:
+    models = [
+        expression(tmp_path, "no_change", "control", BOTH),
+        expression(tmp_path, "gears", "model", BOTH),
+        expression(tmp_path, "gears-reference"),
+    ]
+    text, context = shown(models, "hyped")
+    table = rows(context, "table_3")
+    mine = [r for r in table if r["model"] == "GEARS"]
+    printed = [r for r in table if r["model"] == "GEARS (printed)"]
+    for key in ("perturbation", "phase", "protocol"):
+        assert [r[key] for r in mine] == [r[key] for r in printed], key
+    assert {r["over"] for r in mine} == {"500 genes by variance"}
+    assert [r["cosine"] for r in mine] == pytest.approx([0.45] * 3)
+    assert [r["MSE"] for r in mine] == pytest.approx([0.02] * 3)
+    assert [r["model"] for r in table if r["model"].startswith("GEARS (the original")] == [
+        "GEARS (the original's arithmetic)"
+    ] * 3
+    beside = [(r["model"], r["protocol"]) for r in table if r["perturbation"] == "+MYOD1" and r["role"] != "paper"]
+    assert beside == [
+        ("GEARS", "relabelled_control"), ("GEARS (the original's arithmetic)", "relabelled_control"),
+        ("no_change", "relabelled_control"), ("gears", "held_out"), ("no_change", "held_out"),
+    ]  # fmt: skip
+    assert not any("GEARS" in line for line in context.placed.absent)
+    assert "the model never sees a perturbed cell of the experiment" in text
+    assert {(r["model"], r["protocol"]) for r in rows(context, "table_3_change")} == {
+        *((model, protocol) for model in ("gears", "no_change") for protocol in BOTH),
+        ("gears-reference", "relabelled_control"),
+    }
+
+
+def test_gears_is_not_computed_where_it_did_not_run_by_the_recipe(tmp_path: Path) -> None:
+    text, context = shown([expression(tmp_path, "gears", protocols=("held_out",))])
+    assert "GEARS (it was scored, but on no source of conditions with the protocol relabelled_control)" in text
+    table = rows(context, "table_3")
+    assert [r["cosine"] for r in table if r["model"] == "GEARS"] == [None]
+    assert [r["protocol"] for r in table if r["model"] == "gears"] == ["held_out"] * 3
+    assert "the model never sees a perturbed cell" not in text
+    failed = Entry("expression", "gears", "model", "unavailable", "torch is missing", {})
+    assert "GEARS (unavailable: torch is missing)" in shown([failed])[1].placed.absent[-1]
+    assert "GEARS (no such model was scored)" in shown([])[1].placed.absent[-1]
+
+
+def test_genes_chosen_by_the_truth_are_said_and_old_records_have_all_genes(tmp_path: Path) -> None:
+    text, _ = shown([expression(tmp_path, "gears", by="change")])
+    assert "no model could have known them" in text
+    text, context = shown([expression(tmp_path, "additive", "control", ("held_out",), top=False)])
+    own = [r for r in rows(context, "table_3") if r["model"] == "additive"]
+    assert {r["over"] for r in own} == {"all genes"} and {r["cosine"] for r in own} == {0.95}
+    assert "no model could have known them" not in text

@@ -12,8 +12,7 @@ import numpy as np
 from hyped_bench.readers import dense, read_cells
 from hyped_bench.splits import genes_of
 from hyped_bench.tasks.base import Scores
-from hyped_bench.tasks.expression import ExpressionTask, Predicted, Predictions
-from hyped_bench.tasks.expression_data import ExpressionData
+from hyped_bench.tasks.expression import ExpressionData, ExpressionTask, Predicted, Predictions
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError, UsageError
 

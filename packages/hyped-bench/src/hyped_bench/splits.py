@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError
 from hyped_core.params import Params
+from hyped_core.splits import GearsKind, GearsSplit, custom_split, gears_split
 
-Kind = Literal["unseen_combination", "unseen_perturbation", "leave_one_out", "listed"]
+Kind = Literal["unseen_combination", "unseen_perturbation", "leave_one_out", "listed", "custom", GearsKind]
+GEARS_KINDS: tuple[str, ...] = get_args(GearsKind)
 
 
 class SplitParams(Params):
@@ -24,23 +26,60 @@ class SplitParams(Params):
     kind: Kind = "unseen_combination"
     """``unseen_combination``: part of the combinations, all singles are seen. ``unseen_perturbation``: part
     of the single genes, with every combination that holds one of them. ``leave_one_out``: a fold a
-    perturbation. ``listed``: those in ``held_out``."""
+    perturbation. ``listed``: those in ``held_out``. ``custom``: as ``file`` says. The others are GEARS' and equal
+    those of cell-gears for the same list (`hyped_core.splits`), here the perturbations sorted by name."""
     fraction: float = Field(0.5, gt=0, lt=1)
+    """Share held out, of combinations or of genes; GEARS' kinds have fractions of their own."""
     seed: int = 0
+    """Of the draw; the published GEARS splits have 1."""
     held_out: tuple[str, ...] = ()
+    train_gene_fraction: float = Field(0.75, gt=0, lt=1)
+    """GEARS' simulation splits: share of the genes that are seen."""
+    combo_seen2_train_fraction: float = Field(0.75, gt=0, lt=1)
+    """GEARS' simulation split: share of the combinations of two seen genes that are learned from."""
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+    """GEARS' ``single`` and ``combo_seen`` splits: genes (or combinations) drawn for the test."""
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    """The same for validation."""
+    file: str | None = None
+    """.json or .yaml for ``custom``: lists ``train``, ``validation`` and ``test``; names as the cells have them, or
+    GEARS' (``A+ctrl``)."""
+
+    @model_validator(mode="after")
+    def _file_for_custom(self) -> Self:
+        if (self.kind == "custom") != bool(self.file):
+            raise ValueError("`file` goes with kind custom, and custom needs it")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One fit of a model: perturbations it learns from and perturbations it is scored on."""
+    """One fit of a model: perturbations it learns from and perturbations it is scored on.
+
+    Attributes
+    ----------
+    validation : perturbations it may choose its stopping point by; in neither of the others.
+    subgroups : name -> scored perturbations that are summed up together (GEARS: how much of a combination was seen).
+    """
 
     name: str
     train: tuple[str, ...]
     test: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+    subgroups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able form."""
-        return {"name": self.name, "train": list(self.train), "test": list(self.test)}
+        """JSON-able form; what a split does not have is left out."""
+        known: dict[str, Any] = {"name": self.name, "train": list(self.train), "test": list(self.test)}
+        if self.validation:
+            known["validation"] = list(self.validation)
+        if self.subgroups:
+            known["subgroups"] = {group: list(names) for group, names in self.subgroups.items()}
+        return known
+
+    def subgroup_of(self, name: str) -> str:
+        """Subgroup of a scored perturbation; empty where it has none."""
+        return next((group for group, names in self.subgroups.items() if name in names), "")
 
 
 def genes_of(name: str) -> tuple[str, ...]:
@@ -58,11 +97,32 @@ def make_folds(perturbations: Sequence[str], params: SplitParams) -> list[Fold]:
     Raises
     ------
     InvalidDataError
-        Nothing would be left to learn from or to score, or a listed perturbation is not there.
+        Nothing would be left to learn from or to score, or a listed perturbation is not there; what
+        `hyped_core.splits` refuses.
+    MissingFileError
+        No such split file.
     """
     names = sorted({name for name in perturbations if genes_of(name)})
+    if params.kind == "no_test":
+        raise InvalidDataError(
+            "the split no_test holds nothing out: there is nothing to score",
+            mend="use another kind of split; no_test is for training a model that is scored elsewhere",
+        )
     if params.kind == "leave_one_out":
         folds = [Fold(name, tuple(n for n in names if n != name), (name,)) for name in names]
+    elif params.kind == "custom":
+        folds = [_fold_of(params.kind, names, custom_split(str(params.file), names))]
+    elif params.kind in GEARS_KINDS:
+        split = gears_split(
+            names,
+            params.kind,  # type: ignore[arg-type]
+            seed=params.seed,
+            train_gene_fraction=params.train_gene_fraction,
+            combo_seen2_train_fraction=params.combo_seen2_train_fraction,
+            test_fraction=params.test_fraction,
+            validation_fraction=params.validation_fraction,
+        )
+        folds = [_fold_of(params.kind, names, split)]
     else:
         held = _held_out(names, params)
         folds = [
@@ -98,13 +158,28 @@ def _held_out(names: Sequence[str], params: SplitParams) -> set[str]:
     return {name for name in names if drawn & set(genes_of(name))}
 
 
-def split_record(folds: Sequence[Fold], params: SplitParams) -> dict[str, Any]:
-    """The split as saved: its parameters, folds and their hash."""
+def _fold_of(kind: str, names: Sequence[str], split: GearsSplit) -> Fold:
+    """A split as a fold, each part in the order of the names."""
+
+    def sort(part: Sequence[str]) -> tuple[str, ...]:
+        return tuple(name for name in names if name in set(part))
+
+    groups = {group: sort(part) for group, part in split.subgroups.items() if part}
+    return Fold(kind, sort(split.train), sort(split.test), sort(split.validation), groups)
+
+
+def split_record(folds: Sequence[Fold], params: SplitParams, kind: str | None = None) -> dict[str, Any]:
+    """The split as saved: its parameters, folds and their hash; of a split file its hash too."""
     body = [fold.as_dict() for fold in folds]
     text = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return {
-        "kind": params.kind,
+    record: dict[str, Any] = {
+        "kind": kind or params.kind,
         "seed": params.seed,
         "folds": body,
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
+    if params.file:
+        from hyped_core.io.hashing import sha256_file
+
+        record["file"] = {"path": params.file, "sha256": sha256_file(params.file)}
+    return record

@@ -65,7 +65,9 @@ class Bilinear(ShiftModel):
     def shift(self, perturbation: Perturbation) -> tuple[Vector, str]:
         """G W p + b as a change from control."""
         known = tuple(gene for gene in perturbation.genes if gene in self.row)
-        if not known or not self.axes.size:
+        if not self.axes.size:
+            return self.fallback("the training means do not differ")
+        if not known:
             return self.fallback("none of its genes is in the panel")
         missing = [gene for gene in perturbation.genes if gene not in self.row]
         reason = f"{', '.join(missing)} is not in the panel and was left out" if missing else ""

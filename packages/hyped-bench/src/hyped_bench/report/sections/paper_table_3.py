@@ -13,6 +13,10 @@ from hyped_bench.report.sections.paper_table_4 import NOT_COMPUTED
 KEYS = ("cosine", "mse", "mae", "pearson")
 PUBLISHED = "geneformer"
 """The model that runs the published weights; others of its architecture (``geneformer-tiny``) are not the paper's."""
+GEARS = {"gears": "GEARS", "gears-reference": "GEARS (the original's arithmetic)"}
+"""Models -> name under the paper's recipe; by other protocols they keep their own."""
+RECIPE = "relabelled_control"
+"""Protocol of the task `expression` that is the paper's for GEARS."""
 PHASES = {"G2M": "G2/M"}
 """Phases as the paper writes them."""
 
@@ -71,17 +75,52 @@ def paper_names(context: ReportContext) -> dict[str, str]:
 
 
 def conditions_rows(context: ReportContext, entry: Entry) -> list[dict[str, Any]]:
-    """The entry's scores on the experiment's own conditions: perturbations (and phases) in the design's order."""
-    sources = {str(s["name"]) for s in entry.sources if s.get("kind") == "conditions"}
+    """The entry's scores on the experiment's own conditions: sources, then perturbations in the design's order."""
+    sources = [str(s["name"]) for s in entry.sources if s.get("kind") == "conditions"]
     units = entry.table("units")
     if units is None or not sources or "perturbation" not in units:
         return []
     chosen = units[units["source"].astype(str).isin(sources)].to_dict("records")
     order = list(paper_names(context))
-    chosen.sort(
-        key=lambda row: order.index(row["perturbation"]) if row["perturbation"] in order else len(order)
-    )
+
+    def place(row: dict[str, Any]) -> tuple[int, int]:
+        name = row["perturbation"]
+        return sources.index(str(row["source"])), order.index(name) if name in order else len(order)
+
+    chosen.sort(key=place)
     return [{**row, "phase": PHASES.get(row.get("phase"), row.get("phase") or "all")} for row in chosen]
+
+
+def expression_rows(context: ReportContext, entries: list[Entry]) -> list[tuple[Entry, dict[str, Any]]]:
+    """Rows of the task `expression`, with ``protocol`` and what the numbers are ``over``; the paper's recipe first.
+
+    Perturbations come as the paper's GEARS rows have them. Where the units hold the paper's numbers on the source's
+    top genes, these are what ``cosine``, ``mse``, ``mae`` and ``pearson`` become.
+    """
+    names = paper_names(context)
+    printed = [perturbation for model, perturbation, *_ in TABLE_3 if model == "GEARS"]
+    found = []
+    for entry in entries:
+        for row in conditions_rows(context, entry):
+            protocol = protocol_of(entry, str(row["source"]))
+            top = protocol.get("top_genes") if f"{KEYS[0]}_top" in row else None
+            over = "all genes" if top is None else f"{top} genes by {protocol['top_genes_by']}"
+            numbers = {k: row.get(k if top is None else f"{k}_top") for k in KEYS}
+            found.append((entry, {**row, **numbers, "protocol": protocol["name"], "over": over}))
+
+    def place(item: tuple[Entry, dict[str, Any]]) -> tuple[bool, bool, int, int]:
+        entry, row = item
+        label = names.get(str(row["perturbation"]), "")
+        at = printed.index(label) if label in printed else len(printed)
+        return row["protocol"] != RECIPE, entry.model not in GEARS, entries.index(entry), at
+
+    return sorted(found, key=place)
+
+
+def protocol_of(entry: Entry, source: str) -> dict[str, Any]:
+    """What the models of a source saw, as the record has it."""
+    facts = ((entry.record or {}).get("facts") or {}).get("protocol") or {}
+    return facts.get(source) or {"name": "held_out"}
 
 
 def table_3(context: ReportContext) -> list[str]:
@@ -89,40 +128,48 @@ def table_3(context: ReportContext) -> list[str]:
     names = paper_names(context)
     entries = models_first(context.results.get("expression", []))
     embedded = models_first(context.results.get("embedding", []))
-    parts = [context.heading("Table 3: expression, in the paper's layout")]
-    heads = ["model", "role", "perturbation", "phase", "cosine", "MSE", "MAE", "Pearson"]
+    found = expression_rows(context, entries)
+    recipe = [(entry, row) for entry, row in found if row["protocol"] == RECIPE]
+    parts: list[str] = [context.heading("Table 3: expression, in the paper's layout")]
+    heads = ["model", "role", "protocol", "over", "perturbation", "phase", "cosine", "MSE", "MAE", "Pearson"]
     rows: list[list[Any]] = []
     marks: list[str] = []
     said = list(dict.fromkeys(names.values())) or ["each condition"]
-    for entry in [*embedded, *entries]:
-        for row in conditions_rows(context, entry):
-            label = names.get(str(row["perturbation"]), str(row["perturbation"]))
-            rows.append([entry.model, entry.kind, label, row["phase"], *(_number(row.get(k)) for k in KEYS)])
-            marks.append("control" if entry.kind == "control" else "")
+
+    def place(entry: Entry, row: dict[str, Any], model: str, protocol: str, over: str) -> None:
+        label = names.get(str(row["perturbation"]), str(row["perturbation"]))
+        numbers = [_number(row.get(k)) for k in KEYS]
+        rows.append([model, entry.kind, protocol, over, label, row["phase"], *numbers])
+        marks.append("control" if entry.kind == "control" else "")
+
+    def lacking(model: str, protocol: str, phase: str) -> None:
+        rows.append([model, "paper's model", protocol, "", ", ".join(said), phase, *[NOT_COMPUTED] * 4])
+        marks.append("")
+
     missing = []
+    for entry in embedded:
+        for row in conditions_rows(context, entry):
+            place(entry, row, entry.model, "in silico", "embedding")
     if not any(e.model == PUBLISHED for e in embedded):
         missing.append(f"Geneformer ({why_no_geneformer(context)})")
-        rows.append(["Geneformer", "paper's model", ", ".join(said), "G1, S, G2/M", *[NOT_COMPUTED] * 4])
-        marks.append("")
-    if not any(e.model == "gears" for e in entries):
-        missing.append("GEARS (no such model was scored)")
-        rows.append(["GEARS", "paper's model", ", ".join(said), "all", *[NOT_COMPUTED] * 4])
-        marks.append("")
+        lacking("Geneformer", "in silico", "G1, S, G2/M")
+    if not any(entry.model in GEARS for entry, _ in recipe):
+        missing.append(f"GEARS ({why_no_gears(context)})")
+        lacking("GEARS", RECIPE, "all")
+    for entry, row in found:
+        model = GEARS.get(entry.model, entry.model) if row["protocol"] == RECIPE else entry.model
+        place(entry, row, model, row["protocol"], row["over"])
     if context.dataset == PAPER_DATASET:
         for model, perturbation, phase, *values in TABLE_3:
-            rows.append([f"{model} (printed)", "paper", perturbation, phase, *values])
+            embeds = model != "GEARS"
+            protocol, over = ("in silico", "embedding") if embeds else (RECIPE, "500 genes")
+            rows.append([f"{model} (printed)", "paper", protocol, over, perturbation, phase, *values])
             marks.append("printed")
     raw = [[None if isinstance(v, Cell) else v for v in row] for row in rows]
     caption = "Table 3 of the paper: predicted against measured mean expression or embedding, raw means"
     parts.append(context.table("table_3", Table(caption, heads, raw, (heads, rows), marks)))
-    held = list(dict.fromkeys(str(r[2]) for r in rows if not isinstance(r[4], Cell) and r[1] != "paper"))
-    if held:
-        rest = [name for name in said if name not in held]
-        text = f"Each condition was predicted by models that had not seen its cells ({', '.join(held)})."
-        if rest:
-            text += f" Not scored: {', '.join(rest)}, which models learn from."
-        parts.append(context.text(text))
-    elif entries:
+    parts += seen_3(context, said, rows, recipe)
+    if entries and not found and not embedded:
         parts.append(
             context.absent("Table 3 has no scores: no source of the expression task holds the conditions.")
         )
@@ -137,9 +184,42 @@ def table_3(context: ReportContext) -> list[str]:
             "own space and do not compare between models."
         )
     )
-    parts += honest_3(context, entries, names)
+    parts += honest_3(context, found, names)
     parts += embedding_3(context, embedded, names)
     return parts
+
+
+def seen_3(
+    context: ReportContext,
+    said: list[str],
+    rows: list[list[Any]],
+    recipe: list[tuple[Entry, dict[str, Any]]],
+) -> list[str]:
+    """What the models had seen of the cells they were scored on."""
+    parts: list[str] = []
+    held = list(dict.fromkeys(str(r[4]) for r in rows if not isinstance(r[6], Cell) and r[1] != "paper"))
+    if held:
+        rest = [name for name in said if name not in held]
+        text = f"Each condition was predicted by models that had not seen its cells ({', '.join(held)})."
+        if rest:
+            text += f" Not scored: {', '.join(rest)}, which models learn from."
+        parts.append(context.text(text))
+    says = dict.fromkeys(protocol_of(entry, str(row["source"])).get("says", "") for entry, row in recipe)
+    parts += [context.note(f"Protocol {RECIPE}: {text}") for text in says if text]
+    if any(row["over"].endswith("by change") for _, row in recipe):
+        parts.append(context.note("The genes were chosen by their true change: no model could have known them."))
+    return parts
+
+
+def why_no_gears(context: ReportContext) -> str:
+    """Why there is no row of GEARS by the paper's recipe."""
+    own = [e for e in context.results.get("expression", []) if e.model in GEARS]
+    if not own:
+        return "no such model was scored"
+    failed = [e for e in own if e.status != "ok"]
+    if len(failed) == len(own):
+        return "; ".join(f"{e.status}: {e.reason}" if e.reason else e.status for e in failed)
+    return f"it was scored, but on no source of conditions with the protocol {RECIPE}"
 
 
 def why_no_geneformer(context: ReportContext) -> str:
@@ -154,21 +234,22 @@ def why_no_geneformer(context: ReportContext) -> str:
     return "embeddings by phase: no model of the task embedding was scored"
 
 
-def honest_3(context: ReportContext, entries: list[Entry], names: dict[str, str]) -> list[str]:
-    """The same conditions by the change from control."""
+def honest_3(
+    context: ReportContext, found: list[tuple[Entry, dict[str, Any]]], names: dict[str, str]
+) -> list[str]:
+    """The same conditions by the change from control, over all genes."""
     keys = ("pearson_delta", "cosine_delta", "mse_relative", "energy_distance")
     rows, marks = [], []
-    for entry in entries:
-        for row in conditions_rows(context, entry):
-            label = names.get(str(row["perturbation"]), str(row["perturbation"]))
-            cells = row.get("n_cells")
-            count = int(cells) if cells == cells and cells is not None else None
-            rows.append([entry.model, entry.kind, label, *(_number(row.get(k)) for k in keys), count])
-            marks.append("control" if entry.kind == "control" else "")
+    for entry, row in found:
+        label = names.get(str(row["perturbation"]), str(row["perturbation"]))
+        cells = row.get("n_cells")
+        count = int(cells) if cells == cells and cells is not None else None
+        rows.append([entry.model, entry.kind, row["protocol"], label, *(_number(row.get(k)) for k in keys), count])
+        marks.append("control" if entry.kind == "control" else "")
     if not rows:
         return []
-    heads = ["model", "role", "perturbation", *keys, "n_cells"]
-    caption = "Table 3, honest version: the same predictions by their change from control"
+    heads = ["model", "role", "protocol", "perturbation", *keys, "n_cells"]
+    caption = "Table 3, honest version: the same predictions by their change from control, all genes"
     return [context.table("table_3_change", Table(caption, heads, rows, marks=marks))]
 
 

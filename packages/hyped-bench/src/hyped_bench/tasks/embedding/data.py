@@ -12,7 +12,7 @@ import pandas as pd
 from hyped_bench.readers import read_cells
 from hyped_bench.tasks.embedding.genes import NAMES, gene_columns
 from hyped_bench.tasks.embedding.params import EmbeddingSource
-from hyped_bench.tasks.expression_data import condition_labels, obs_column, screen_labels, subsample
+from hyped_bench.tasks.expression.data import condition_labels, obs_column, screen_labels, subsample
 from hyped_core.design.model import CONTROL, Perturbation
 from hyped_core.errors import InvalidDataError
 

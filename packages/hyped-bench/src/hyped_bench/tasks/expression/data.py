@@ -4,60 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import Field
 
 from hyped_bench.readers import dense, read_cells
-from hyped_bench.splits import Fold, SplitParams, genes_of, make_folds
+from hyped_bench.splits import Fold, genes_of, make_folds, split_record
+from hyped_bench.tasks.expression.params import RELABELLED, ExpressionSource
 from hyped_core.design.model import CONTROL, Perturbation
 from hyped_core.errors import InvalidDataError
-from hyped_core.params import Params
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 LOG_LIMIT = 12.0
 """ln(1 + 10,000) is 9.2: values above this cannot be log-normalised."""
-
-
-class ExpressionSource(Params):
-    """Perturbed and control cells."""
-
-    name: str
-    cells: str
-    """Container (table ``rna``) or .h5ad."""
-    kind: Literal["screen", "conditions"] = "screen"
-    """``conditions``: ``obs.condition`` of the experiment, named after the genes the design gives it."""
-    perturbation: str = "perturbation"
-    """``obs`` column of a screen that names ``control``, ``GENE`` or ``GENE1+GENE2`` (``ctrl`` too)."""
-    where: dict[str, str] = Field(default_factory=dict)
-    """Keep cells with these values in these ``obs`` columns."""
-    direction: Literal["activation", "suppression"] = "activation"
-    """Of perturbations the file says nothing about."""
-    design: str | None = None
-    """Design file for ``conditions``; HYPED's own where None."""
-    split: SplitParams | None = None
-    """Where None: a fold a condition for ``conditions``, half of the combinations for a screen."""
-    n_genes: int | None = Field(None, ge=10)
-    """Keep the genes with the highest variance among control cells and the perturbed ones; all where None."""
-    max_cells: int = Field(500, ge=10)
-    """Cells of a perturbation (and of control) used, drawn with the seed."""
-    oracle: str | None = None
-    """.h5ad of noise-free means (simulated data), for the reference ``oracle``."""
-    suffix: bool = True
-    """Whether metrics also get this source's name; primary ones are averaged into the plain keys."""
-    primary: bool = True
-
-    @property
-    def held_out(self) -> SplitParams:
-        """The split, with the default of the source's kind."""
-        if self.split is not None:
-            return self.split
-        return SplitParams(kind="leave_one_out" if self.kind == "conditions" else "unseen_combination")
 
 
 @dataclass(slots=True)
@@ -69,6 +32,7 @@ class ExpressionData:
     x : (cells, genes) float32, ln(1 + counts per 10,000).
     labels : perturbation of each cell, ``control`` for control.
     perturbations : name -> typed perturbation.
+    remarks : what cannot be scored, and why.
     """
 
     source: ExpressionSource
@@ -80,6 +44,12 @@ class ExpressionData:
     genes: npt.NDArray[np.object_]
     perturbations: dict[str, Perturbation]
     folds: list[Fold] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def relabelled(self) -> bool:
+        """True where models see control cells only, labelled as every condition."""
+        return self.source.protocol == RELABELLED
 
     @property
     def confounded(self) -> bool:
@@ -95,21 +65,61 @@ class ExpressionData:
         """Mean expression of a perturbation's cells."""
         return self.x[self.rows(name)].mean(axis=0, dtype=np.float64)
 
+    def trained_mean(self, fold: Fold) -> npt.NDArray[np.float64]:
+        """Mean over the training perturbations as a model sees them: of relabelled control cells, control's own."""
+        return np.mean([self.mean(name) for name in fold.train or (CONTROL,)], axis=0)
+
     def visible(self, fold: Fold) -> AnnData:
-        """What a model may see in a fold: copies of control cells and of its training perturbations."""
-        keep = np.flatnonzero(np.isin(self.labels, (CONTROL, *fold.train)))
-        return self._anndata(keep, (CONTROL, *fold.train))
+        """What a model may see in a fold, as copies: control cells, and those of its training perturbations.
+
+        Under ``relabelled_control`` control cells alone: as they are, and once more for every scored condition
+        with that condition's label (named ``CONDITION/CELL``).
+        """
+        if not self.relabelled:
+            return self._anndata(self.seen(fold), (CONTROL, *fold.train))
+        control = self.rows(CONTROL)
+        names = (CONTROL, *fold.test)
+        rows = np.tile(control, len(names))
+        prefix = np.repeat(np.array(["", *(f"{name}/" for name in fold.test)], dtype=object), len(control))
+        labels = np.repeat(np.array(names, dtype=object), len(control))
+        return self._anndata(rows, names, labels, prefix + self.obs_names[rows])
+
+    def seen(self, fold: Fold) -> npt.NDArray[np.intp]:
+        """Row numbers of the cells a model learns from."""
+        return np.flatnonzero(np.isin(self.labels, (CONTROL, *fold.train)))
+
+    def validation(self, fold: Fold) -> AnnData | None:
+        """Copies of control cells and of the fold's validation perturbations; None where it has none."""
+        if not fold.validation:
+            return None
+        names = (CONTROL, *fold.validation)
+        return self._anndata(np.flatnonzero(np.isin(self.labels, names)), names)
+
+    def split_record(self) -> dict[str, Any]:
+        """The split as saved."""
+        return split_record(self.folds, self.source.held_out, RELABELLED if self.relabelled else None)
 
     def control(self) -> AnnData:
         """The control cells a model starts from (a copy)."""
         return self._anndata(self.rows(CONTROL), (CONTROL,))
 
-    def _anndata(self, rows: npt.NDArray, names: tuple[str, ...]) -> AnnData:
+    def _anndata(
+        self,
+        rows: npt.NDArray[np.intp],
+        names: tuple[str, ...],
+        labels: npt.NDArray[np.object_] | None = None,
+        obs_names: npt.NDArray[np.object_] | None = None,
+    ) -> AnnData:
+        """Copies of cells, under their own labels and names where no others are given."""
         import anndata
 
         obs = pd.DataFrame(
-            {"perturbation": self.labels[rows], "phase": self.phase[rows], "pool": self.pool[rows]},
-            index=self.obs_names[rows],
+            {
+                "perturbation": self.labels[rows] if labels is None else labels,
+                "phase": self.phase[rows],
+                "pool": self.pool[rows],
+            },
+            index=self.obs_names[rows] if obs_names is None else obs_names,
         )
         known = {n: self.perturbations[n].model_dump(mode="json") for n in sorted(names)}
         return anndata.AnnData(
@@ -154,8 +164,18 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
     )
     if CONTROL not in set(data.labels):
         raise InvalidDataError("has no control cells", where=source.cells, mend="name them 'control'")
-    data.folds = make_folds(sorted(set(data.labels)), source.held_out)
+    present = sorted(set(data.labels))
+    if source.kind == "conditions" and (without := sorted(set(known) - set(present))):
+        data.remarks.append(f"{source.name}: no cells of {', '.join(without)}: neither learned from nor scored")
+    data.folds = [_relabelled_fold(present, source)] if data.relabelled else make_folds(present, source.held_out)
     return data
+
+
+def _relabelled_fold(names: list[str], source: ExpressionSource) -> Fold:
+    scored = tuple(name for name in names if name != CONTROL)
+    if not scored:
+        raise InvalidDataError("has no perturbed cells to score", where=source.cells)
+    return Fold(RELABELLED, (), scored)
 
 
 def obs_column(obs: pd.DataFrame, name: str) -> npt.NDArray[np.object_]:

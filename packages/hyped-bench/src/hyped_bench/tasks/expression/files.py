@@ -1,0 +1,114 @@
+"""Predictions as they come from a model or a file: checked, and brought to the task's form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hyped_bench.splits import genes_of
+from hyped_bench.tasks.expression.data import LOG_LIMIT
+from hyped_core.design.model import CONTROL
+from hyped_core.errors import InvalidDataError, PluginError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from hyped_bench.tasks.expression.scoring import Predictions
+    from hyped_bench.tasks.expression.task import ExpressionTask
+
+
+def checked_prediction(result: Any, genes: npt.NDArray, where: str) -> npt.NDArray[np.float32]:
+    """Predicted cells as a dense float32 array, or a `PluginError` that says which rule they break.
+
+    Checked: an AnnData with at least one cell, the control's genes in the control's order, finite values, on
+    the scale of ln(1 + counts per 10,000) and not counts.
+    """
+    if not hasattr(result, "var_names") or not hasattr(result, "X"):
+        raise PluginError(f"predict returned {type(result).__name__}, expected AnnData", where=where)
+    names = np.asarray(result.var_names, dtype=object)
+    if not np.array_equal(names, genes):
+        same = set(names) == set(genes)
+        raise PluginError(
+            "predicted genes are in another order than the control's"
+            if same
+            else f"predicted genes differ from the control's ({len(names)} against {len(genes)})",
+            where=where,
+            mend="return control's var_names in control's order",
+        )
+    if result.n_obs == 0:
+        raise PluginError("predicted no cells", where=where)
+    return checked_values(result.X, where)
+
+
+def checked_values(matrix: Any, where: str) -> npt.NDArray[np.float32]:
+    """Values as dense float32: finite and on the log scale, or a `PluginError`."""
+    values = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
+    values = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise PluginError("predicted NaN or infinite values", where=where)
+    if values.max() > LOG_LIMIT:
+        raise PluginError(
+            f"predicted values up to {values.max():g}: these are counts, not ln(1 + counts per 10,000)",
+            where=where,
+            mend="normalise each cell to 10,000 counts and take ln(1 + x)",
+        )
+    return values
+
+
+def predictions_from_cells(
+    cells: AnnData, task: ExpressionTask, source: str
+) -> tuple[Predictions, list[str]]:
+    """Predictions of one source out of a file: cells whose ``obs.perturbation`` names what they predict.
+
+    Genes may come in another order (a warning says so) but have to be the same; control cells in the file are
+    not used; perturbations that are not scored are ignored.
+
+    Raises
+    ------
+    InvalidDataError
+        Other genes, a held-out perturbation without cells, no column ``perturbation``.
+    """
+    data = task.data[source]
+    if "perturbation" not in cells.obs:
+        raise InvalidDataError(
+            "has no obs column perturbation", mend="name each predicted cell's perturbation there"
+        )
+    names = np.asarray(cells.var_names, dtype=object)
+    warnings = []
+    if len(set(names)) != len(names) or set(names) != set(data.genes):
+        missing = sorted(set(data.genes) - set(names))
+        extra = sorted(set(names) - set(data.genes))
+        raise InvalidDataError(
+            f"genes differ from the benchmark's: {len(missing)} missing ({', '.join(missing[:3])}), "
+            f"{len(extra)} unknown ({', '.join(extra[:3])}), {len(names) - len(set(names))} twice",
+            mend="predict exactly the benchmark's genes",
+        )
+    if not np.array_equal(names, data.genes):
+        warnings.append("genes came in another order and were reordered")
+        cells = cells[:, list(data.genes)]
+    labels = np.array(
+        ["+".join(genes_of(n)) or CONTROL for n in cells.obs["perturbation"].astype(str)], dtype=object
+    )
+    found: Predictions = {}
+    for fold in data.folds:
+        for name in fold.test:
+            rows = np.flatnonzero(labels == name)
+            if len(rows) == 0:
+                raise InvalidDataError(
+                    f"holds no prediction for {name}", mend="predict every held-out perturbation"
+                )
+            try:
+                values = checked_values(cells.X[rows], name)
+            except PluginError as error:
+                raise InvalidDataError(error.message, where=name, mend=error.mend) from error
+            found[source, fold.name, name] = task.predicted(values)
+    ignored = sorted(set(labels) - {CONTROL} - {key[2] for key in found})
+    if ignored:
+        warnings.append(
+            f"{len(ignored)} perturbations that are not held out were ignored: {', '.join(ignored[:5])}"
+        )
+    if (labels == CONTROL).any():
+        warnings.append("control cells in the file were not used: the benchmark takes its own")
+    return found, warnings

@@ -1,0 +1,207 @@
+"""Expression under unseen perturbations: models see training cells, predictions meet the held-out ones."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hyped_bench.tasks.base import (
+    ModelFactory,
+    Scores,
+    Task,
+    TaskParams,
+    check_sources,
+    summarise,
+    summary_keys,
+)
+from hyped_bench.tasks.expression.data import ExpressionData, load_source
+from hyped_bench.tasks.expression.files import checked_prediction
+from hyped_bench.tasks.expression.params import RELABELLED, SAID, ExpressionParams
+from hyped_bench.tasks.expression.scoring import (
+    KEYS,
+    Predicted,
+    Predictions,
+    discrimination,
+    score_fold,
+    subgroup_means,
+)
+
+INTERVALS = ("pearson_delta", "mse_relative", "energy_distance")
+MIN_UNITS = 8
+"""With fewer held-out perturbations there is no interval over perturbations."""
+
+
+class ExpressionTask(Task):
+    """Model: `hyped_core.contracts.ExpressionPredictor`. Unit: a held-out perturbation."""
+
+    name: ClassVar[str] = "expression"
+    Params: ClassVar[type[TaskParams]] = ExpressionParams
+
+    def __init__(self, params: ExpressionParams, context: Any) -> None:
+        super().__init__(params, context)
+        self.params: ExpressionParams = params
+        check_sources([s.name for s in params.sources])
+        self.data: dict[str, ExpressionData] = {}
+        self.told: dict[str, dict[str, Any]] = {}
+        """Source -> fold -> what the model said of itself in the last run."""
+
+    def inputs(self) -> list[str]:
+        """Cells, the noise-free truth and the file of the split where there are such."""
+        sources = self.params.sources
+        return [p for s in sources for p in (s.cells, s.oracle, s.split.file if s.split else None) if p]
+
+    def facts(self) -> dict[str, Any]:
+        """Splits with their hashes, what the models saw, the size of what was scored, the models' own facts."""
+        splits = {name: data.split_record() for name, data in sorted(self.data.items())}
+        facts = {
+            "unit": "perturbation",
+            "split": splits,
+            "split_sha256": {name: split["sha256"] for name, split in splits.items()},
+            "protocol": {name: _protocol(data) for name, data in sorted(self.data.items())},
+            "confounded": {name: data.confounded for name, data in sorted(self.data.items())},
+            "n_genes": {name: len(data.genes) for name, data in sorted(self.data.items())},
+        }
+        return {**facts, "model": self.told} if self.told else facts
+
+    def load(self) -> None:
+        """Read every source and make its folds."""
+        for source in self.params.sources:
+            same = [s.name for s in self.params.sources if (s.cells, s.where) == (source.cells, source.where)]
+            rng = self.context.rng("expression", "cells", same[0])  # protocols and splits compare on the same cells
+            self.data[source.name] = load_source(source, rng)
+            self.warnings += self.data[source.name].remarks
+
+    def run(self, make_model: ModelFactory) -> Predictions:
+        """Fit a fresh model a fold on what it may see, and predict the scored perturbations."""
+        found: Predictions = {}
+        self.told = {}
+        work = [(data, fold) for data in self.data.values() for fold in data.folds]
+        for data, fold in self.context.progress.track(work, "expression"):
+            source = data.source
+            model = make_model(source.configs) if source.configs else make_model()
+            model.fit(data.visible(fold), data.validation(fold), context=self.context)
+            control = data.control()
+            for name in fold.test:
+                result = model.predict(control.copy(), data.perturbations[name], context=self.context)
+                where = f"{source.name}/{name}"
+                values = checked_prediction(result, data.genes, where)
+                self._note_fallback(result, where)
+                found[source.name, fold.name, name] = self.predicted(values)
+            if said := getattr(model, "facts", None):
+                self.told.setdefault(source.name, {})[fold.name] = copy.deepcopy(dict(said))
+        return found
+
+    def _note_fallback(self, result: Any, where: str) -> None:
+        reason = result.uns.get("fallback") if hasattr(result, "uns") else None
+        if reason:
+            self.warnings.append(f"{where}: {reason}")
+
+    def predicted(self, values: npt.NDArray[np.float32]) -> Predicted:
+        """Mean, and the cells the energy distance will use."""
+        kept = values
+        if len(values) > self.params.energy_cells:
+            rng = self.context.rng("expression", "energy")
+            kept = values[np.sort(rng.choice(len(values), self.params.energy_cells, replace=False))]
+        return Predicted(values.mean(axis=0, dtype=np.float64), kept, len(values))
+
+    def metric_keys(self) -> list[str]:
+        """Keys of the metrics file."""
+        names = [s.name for s in self.params.sources if s.suffix]
+        counts = [
+            f"n_{what}{end}"
+            for what in ("perturbations", "undefined")
+            for end in ("", *(f"_{n}" for n in names))
+        ]
+        return summary_keys(KEYS, names, INTERVALS) + counts
+
+    def score(self, predictions: Predictions, truth: Predictions | None = None) -> Scores:
+        """Score every held-out perturbation.
+
+        ``truth`` replaces the held-out cells by other cells of the same perturbations (the reference
+        ``duplicate`` holds one half of the cells against the other).
+        """
+        rows: list[dict[str, Any]] = []
+        details: list[pd.DataFrame] = []
+        for data in self.data.values():
+            pds = discrimination(data, predictions, truth or {})
+            for fold in data.folds:
+                part = score_fold(
+                    data,
+                    fold,
+                    predictions,
+                    truth or {},
+                    pds,
+                    components=self.params.components,
+                    energy_cells=self.params.energy_cells,
+                    context=self.context,
+                )
+                rows += part[0]
+                details += part[1]
+        units = pd.DataFrame(rows)
+        metrics, said = self._summary(units)
+        tables = {"units": units}
+        if (groups := subgroup_means(units)) is not None:
+            tables["subgroups"] = groups
+        warnings = [*dict.fromkeys(self.warnings), *self._cautions(units), *said]
+        return Scores(metrics, tables, {"genes": pd.concat(details, ignore_index=True)}, warnings)
+
+    def _summary(self, units: pd.DataFrame) -> tuple[dict[str, float | int | None], list[str]]:
+        """Means over units, with intervals where there are enough."""
+        sources = self.params.sources
+        primary = [s.name for s in sources if s.primary]
+        named = [s.name for s in sources if s.suffix]
+        chosen = units[units["source"].isin(primary)]
+        enough = len(chosen) >= MIN_UNITS
+        metrics, said = summarise(
+            units,
+            KEYS,
+            named,
+            primary,
+            intervals=INTERVALS if enough else (),
+            rng=self.context.rng("expression", "bootstrap"),
+            draws=self.params.bootstrap,
+        )
+        if not enough:
+            metrics.update({f"{key}{end}": None for key in INTERVALS for end in ("_lo", "_hi")})
+            few = f"{len(chosen)} held-out perturbations are too few for intervals over perturbations"
+            said = [few, *said]
+        metrics["n_perturbations"] = len(chosen)
+        metrics["n_undefined"] = int(chosen["undefined"].sum())
+        for name in named:
+            own = units[units["source"] == name]
+            metrics[f"n_perturbations_{name}"] = len(own)
+            metrics[f"n_undefined_{name}"] = int(own["undefined"].sum())
+        return metrics, said
+
+    def _cautions(self, units: pd.DataFrame) -> list[str]:
+        """What a reader of the numbers has to know of the data."""
+        said = []
+        if undefined := int(units["undefined"].sum()):
+            said.append(
+                f"{undefined} correlations or cosines of a change are undefined (predicted or true change "
+                "constant): 0 was stated"
+            )
+        for name, data in self.data.items():
+            if data.confounded:
+                free = "pearson_delta_train and cosine_delta_train are free of it"
+                none = "so does every other number here, since the models saw no perturbed cell"
+                said.append(
+                    f"{name}: no pool holds both control and perturbed cells: changes from control hold the pool's "
+                    f"effect; {none if data.relabelled else free}"
+                )
+            if data.relabelled:
+                said.append(f"{name}: {SAID[RELABELLED]}")
+        return said
+
+
+def _protocol(data: ExpressionData) -> dict[str, Any]:
+    """What the models of a source saw, and on which genes the paper's numbers are taken."""
+    source = data.source
+    facts: dict[str, Any] = {"name": source.protocol, "says": SAID[source.protocol]}
+    if source.kind == "conditions":
+        facts |= {"top_genes": min(source.top_genes, len(data.genes)), "top_genes_by": source.top_genes_by}
+    return facts
