@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup btrack repro test test-all bench dist lint docs clean-venv lock
+.PHONY: help setup btrack repro test test-all bench dist lint docs clean-venv lock gears-oracle
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-all: $(STAMP)  ## the slow tests too
 
 bench: $(STAMP)  ## the performance suite
 	$(BIN)/python -m pytest benchmarks --benchmark-only -o python_files='bench_*.py' $(PYTEST_ARGS)
+
+gears-oracle:  ## cell-gears 0.1.2 in .gears-oracle, an environment of its own, to compare with (make bench uses it)
+	@$(PYTHON) -m venv .gears-oracle
+	.gears-oracle/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/gears_oracle/requirements.txt
 
 dist: $(STAMP)  ## four wheels in dist/
 	@rm -rf dist
