@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from hyped_core.errors import UsageError
 from hyped_core.io.atomic import atomic_path, write_json, write_text
 
 
@@ -51,3 +52,24 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other.json", "out.json"]
     killed.wait()
     assert (tmp_path / "other.json").read_text() == '{\n  "a": 2,\n  "b": 1\n}\n'
+
+
+def test_a_file_and_a_folder_do_not_replace_one_another(tmp_path):
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("mine")
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="is a file, which no folder replaces"), atomic_path(file) as temporary:
+        temporary.mkdir()
+    with pytest.raises(UsageError, match="is a folder, which no file replaces"):
+        write_text(folder, "text")
+    assert file.read_text() == (folder / "notes.txt").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("target", [".", "", "..", "/"])
+def test_a_folder_with_nothing_beside_it_is_refused(tmp_path, monkeypatch, target):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="cannot be replaced"), atomic_path(target):
+        pass
+    assert not list(tmp_path.iterdir())

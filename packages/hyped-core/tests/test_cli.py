@@ -121,7 +121,7 @@ def test_exit_code_of_each_error(run_with, tmp_path, capsys, error):
     [
         ("raise click.UsageError('not so')", 2, "not so"),
         ("raise click.ClickException('no')", 2, "no"),
-        ("raise KeyboardInterrupt", 130, "interrupted"),
+        ("raise KeyboardInterrupt", 130, "outputs that were finished stand whole"),
         ("raise click.Abort", 130, "interrupted"),
         ("raise FileNotFoundError(2, 'No such file', 'x.czi')", 3, "x.czi"),
         ("raise PermissionError(13, 'Permission denied', 'x.czi')", 1, "HYPED_DEBUG"),
@@ -239,6 +239,7 @@ def test_interrupting_leaves_nothing_half_written(tmp_path, sent):
     running.send_signal(sent)
     _, said = running.communicate(timeout=30)
     assert running.returncode == 130 and "interrupted" in said
+    assert "kept" not in said, "not every command goes on where it was"
     assert list((tmp_path / "work").iterdir()) == []
 
 

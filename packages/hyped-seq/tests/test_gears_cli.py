@@ -259,3 +259,15 @@ def test_official_checkpoints_become_ours(folder, official, tmp_path):
     fails(convert, InvalidDataError, official, tmp_path / "new", "--genes", short, *names[2:])
     fails(convert, MissingFileError, official, tmp_path / "new", "--genes", tmp_path / "no", *names[2:])
     assert not (tmp_path / "new").exists()
+
+
+def test_outputs_never_replace_what_is_read(folder, tmp_path):
+    cells = folder / "cells.h5ad"
+    before = cells.read_bytes()
+    fails(predict, UsageError, folder / "model", cells, cells, "--perturb", "G1:activation")
+    fails(train, UsageError, *arguments(folder, cells))
+    fails(train, UsageError, *arguments(folder, folder))
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    fails(train, UsageError, *arguments(folder, tmp_path))
+    assert cells.read_bytes() == before
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"

@@ -474,3 +474,34 @@ def test_command_converts(tmp_path):
         run("--from", folder, "cells.h5ad", tmp_path / "out")
     with pytest.raises(UsageError, match="no cells"):
         run(tmp_path / "out")
+
+
+def test_command_replaces_its_own_outputs_alone(cells, tmp_path):
+    run(cells, tmp_path / "out")
+    for name in ("model.safetensors", "pytorch_model.bin", "geneformer.json"):
+        run(cells, tmp_path / name)
+        (tmp_path / name / name).write_text("weights that have these dictionaries")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for name in ("model.safetensors", "pytorch_model.bin", "geneformer.json"):
+        with pytest.raises(UsageError, match="holds weights"):
+            run(cells, tmp_path / name, "--keep", "D")
+    for words in ([cells], [tmp_path], [tmp_path / "mine"], ["."], ["--from", tmp_path / "out", tmp_path / "out"]):
+        with pytest.raises(UsageError) as caught:
+            run(*([] if len(words) > 1 else [cells]), *words)
+        assert caught.value.mend
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    run(cells, tmp_path / "out", "--keep", "D")
+    assert len(load_dictionaries(tmp_path / "out")) == 4
+
+
+def test_errors_name_the_file_that_was_given(cells, tmp_path):
+    build_dictionaries(cells).save(tmp_path / "own")
+    official = write(tmp_path / "official", V2_TOKENS, suffix="_gc104M")
+    for folder, file in ((tmp_path / "own", "dictionaries.json"), (official, "token_dictionary_gc104M")):
+        made = load_dictionaries(folder)
+        with pytest.raises(InvalidDataError, match="there is no gene 'CD3E'") as caught:
+            made.gene_id("CD3E")
+        assert caught.value.where.startswith(str(folder / file))
+        assert str(tmp_path) not in json.dumps(made.facts)

@@ -31,7 +31,7 @@ from hyped_seq.geneformer.dictionaries import build_dictionaries, load_dictionar
 from hyped_seq.geneformer.embed_run import embed_file, perturbation_of  # noqa: E402
 from hyped_seq.geneformer.embedding import embed_tokens  # noqa: E402
 from hyped_seq.geneformer.encoder import Encoder  # noqa: E402
-from hyped_seq.geneformer.model import Geneformer, GeneformerConfig  # noqa: E402
+from hyped_seq.geneformer.model import Geneformer, GeneformerConfig, load_model  # noqa: E402
 from hyped_seq.geneformer.pretrain_params import PretrainParams  # noqa: E402
 from hyped_seq.geneformer.tiny import (  # noqa: E402
     GeneformerTiny,
@@ -313,8 +313,13 @@ def test_a_pretrained_model_is_held_to_the_dictionaries_it_was_trained_with(cell
     other = cells[:20].copy()
     other.X = other.X * 3
     build_dictionaries(other, keep=[MYOD1]).save(tmp_path / "model")
-    with pytest.raises(InvalidDataError, match="other dictionaries"):
+    with pytest.raises(InvalidDataError, match="other dictionaries") as caught:
         tiny().load(tmp_path / "model")
+    assert caught.value.where == str(tmp_path / "model/dictionaries.json")
+    fitted.save(tmp_path / "whole")
+    with pytest.raises(InvalidDataError, match="other dictionaries") as caught:
+        load_model(tmp_path / "whole", tmp_path / "model")
+    assert caught.value.where == str(tmp_path / "model/dictionaries.json") and "--dictionary" in caught.value.mend
 
 
 def test_untrained_has_tinys_dictionaries_and_start(cells, fitted):
@@ -367,7 +372,7 @@ def test_the_command_writes_embeddings_and_what_they_are(cells, folder, file, tm
     assert found.obs_names.tolist() == cells.obs_names[:20][here].tolist()
     assert found.obs["phase"].astype(str).tolist() == cells.obs["phase"][:20][here].tolist()
     facts = json.loads(found.uns["geneformer_json"])
-    assert facts == printed
+    assert facts == printed and facts["genes"] == {"columns": 31, "known": 28, "shared": 0}
     assert facts["cells"] == {"given": 20, "embedded": 19, "without_known_gene": 1, "cut": 0}
     assert (facts["mode"], facts["perturbed"]["genes"][0]["rank_max"]) == ("token", 1)
     content = out.read_bytes()
@@ -417,6 +422,7 @@ def test_a_command_that_was_killed_goes_on_where_it_was(folder, file, tmp_path):
         (["--where", "phase=G3"], "G3"),
         (["--weights", "nowhere"], "nowhere"),
         (["--perturb", "G99:activation"], "G99"),
+        (["--perturb", "MYOD1:activation", "--mode", "token", "--level", "above"], "--level"),
     ],
 )
 def test_the_command_refuses(folder, file, tmp_path, words, said):
@@ -447,6 +453,34 @@ def test_a_perturbation_holds_the_cells_that_are_held_without_it(cells, folder, 
     assert (np.isnan(plain) == np.isnan(changed)).all() and np.isnan(changed[3]).all()
     counted = model.facts["cells"]
     assert counted[BOTH.name] == counted["unperturbed"] == {"embedded": 39, "without_known_gene": 1, "cut": 0}
+
+
+def test_the_command_says_how_many_genes_it_knows(cells, folder, file, tmp_path):
+    ids = load_dictionaries(folder).genes
+    for known, warned in ((len(ids), False), (4, False), (3, True)):
+        odd = cells.copy()
+        odd.var["gene_id"] = [*ids[:known], *(f"ENSMUSG{i:011d}" for i in range(31 - known))]
+        odd.write_h5ad(file)
+        words = [str(file), str(tmp_path / "out.h5ad"), "--weights", str(folder)]
+        said = CliRunner().invoke(embed_command, words, catch_exceptions=False).stderr
+        assert f"; {known} of 31 genes are in the dictionary" in said
+        assert (f"warning: of 31 genes only {known} are" in said) is warned
+        dry = json.loads(run(*words, "--dry-run"))
+        assert (dry["genes"], dry["known_genes"]) == (31, known)
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_the_command_replaces_nothing_that_it_reads(folder, file, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.h5ad").mkdir()
+    (tmp_path / "folder.h5ad/notes.txt").write_text("mine")
+    (tmp_path / "link.h5ad").symlink_to(file)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    for out, said in ((file, "is read"), ("cells.h5ad", "is read"), ("link.h5ad", "is read"),
+                      ("folder.h5ad", "is a folder, where a file"), (".", "you are in")):  # fmt: skip
+        with pytest.raises(UsageError, match=said):
+            run(file, out, "--weights", folder, *words)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def test_out_has_to_be_an_h5ad_file(folder, file, tmp_path):

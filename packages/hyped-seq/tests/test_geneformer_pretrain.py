@@ -24,7 +24,7 @@ from hyped_seq.geneformer.dictionaries import load_dictionaries  # noqa: E402
 from hyped_seq.geneformer.masked_lm import MaskedLM, MaskedTokens, first_model, mask_tokens  # noqa: E402
 from hyped_seq.geneformer.pretrain import pretrain, schedule  # noqa: E402
 from hyped_seq.geneformer.pretrain_baselines import baselines  # noqa: E402
-from hyped_seq.geneformer.pretrain_data import batches, n_held_out, select_cells, shards  # noqa: E402
+from hyped_seq.geneformer.pretrain_data import batches, estimate_pretrain, n_held_out, select_cells, shards  # noqa: E402
 from hyped_seq.geneformer.pretrain_params import PretrainParams  # noqa: E402
 from hyped_seq.geneformer.tokens import TokenSets  # noqa: E402
 from hyped_seq.geneformer.weights import load_weights  # noqa: E402
@@ -365,7 +365,58 @@ def test_an_interruption_leaves_the_old_folder(tmp_path, monkeypatch):
     assert files_of(tmp_path / "tiny") == before and [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
+def test_a_model_that_is_no_better_than_frequencies_says_so():
+    # counts without structure and a rate that spoils the start from frequencies
+    rng = np.random.default_rng(0)
+    cells = make_cells(12, 60)
+    cells.X = sp.csr_matrix(rng.poisson(0.5, (12, 60)).astype(np.int32))
+    params = SMALL.model_copy(update={"steps": 40, "learning_rate": 0.1})
+    record = pretrain(cells, params, context=RunContext()).record
+    held_out = record["held_out"]
+    assert held_out["loss"] > held_out["baselines"]["frequency"]["loss"]
+    assert any("how common each gene is" in note for note in record["notes"])
+    learned = pretrain(make_cells(80), SMALL.model_copy(update={"steps": 80, "learning_rate": 1e-2}),
+                       context=RunContext()).record  # fmt: skip
+    held_out = learned["held_out"]
+    assert held_out["loss"] < held_out["baselines"]["frequency"]["loss"] and not learned["notes"]
+
+
+@pytest.mark.parametrize("keep_unseen", [False, True])
+def test_the_estimate_knows_which_genes_get_a_token(keep_unseen):
+    cells = make_cells()
+    counts = cells.X.toarray()
+    counts[:, 10:25] = 0
+    cells.X = sp.csr_matrix(counts)
+    params = SMALL.model_copy(update={"keep": ("GENE3", "GENE12", "ENSG00000000013", "gene12"), "steps": 1})
+    params = params.model_copy(update={"keep_unseen": keep_unseen})
+    found = pretrain(cells, params, context=RunContext())
+    assert found.dictionaries.vocabulary == (34 if keep_unseen else 21)
+    assert estimate_pretrain(cells, params)["vocabulary"] == found.dictionaries.vocabulary
+
+
 # the command
+
+
+def test_command_replaces_its_own_outputs_alone(tmp_path):
+    path = tmp_path / "cells.h5ad"
+    make_cells(8).write_h5ad(path)
+    (tmp_path / "p.yaml").write_text("tiny: {hidden: 16, heads: 2, feed_forward: 16, max_tokens: 64, steps: 2}\n")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    def run(out):
+        words = [str(path), str(out), "--params", f"{tmp_path / 'p.yaml'}#tiny"]
+        assert CliRunner().invoke(command, words, catch_exceptions=False).exit_code == 0
+
+    for out in (path, tmp_path, tmp_path / "mine", tmp_path / "p.yaml", ".", path / "below"):
+        with pytest.raises(UsageError) as caught:
+            run(out)
+        assert caught.value.mend
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    run(tmp_path / "out")
+    run(tmp_path / "out")
+    assert (tmp_path / "out/geneformer.json").is_file()
 
 
 def test_command(tmp_path):

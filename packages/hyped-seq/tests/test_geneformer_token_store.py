@@ -14,7 +14,7 @@ import pytest
 import scipy.sparse as sp
 from click.testing import CliRunner
 
-from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileError, UnsupportedDataError
+from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileError, UnsupportedDataError, UsageError
 from hyped_seq.cli_geneformer_tokenize import tokenize
 from hyped_seq.geneformer import cell_chunks
 from hyped_seq.geneformer.dictionaries import Dictionaries
@@ -223,6 +223,45 @@ def test_command(path, tmp_path):
     assert "2 of 90 cells have no gene of the dictionary" in ran.stderr and (tmp_path / "hf/state.json").is_file()
     expected = Tokenizer(dictionaries(), max_tokens=10).tokenize_cells(anndata.read_h5ad(path))
     assert equal(open_tokens(tmp_path / "out"), expected)
+
+
+def test_command_replaces_its_own_outputs_alone(path, tmp_path, monkeypatch):
+    dictionaries().save(tmp_path / "d")
+    for name in ("mine", "data"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine")
+    (tmp_path / "afile").write_text("mine")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+
+    def run(out, *more):
+        words = [str(path), str(out), "--dictionary", str(tmp_path / "d"), *map(str, more)]
+        assert CliRunner().invoke(tokenize, words, catch_exceptions=False).exit_code == 0
+
+    for out, *more in (
+        [path], [tmp_path], [tmp_path / "mine"], [tmp_path / "afile"], [tmp_path / "d"], ["."],
+        [tmp_path / "new", "--datasets", tmp_path / "mine"], [tmp_path / "new", "--datasets", tmp_path / "d"],
+        [tmp_path / "new/tokens", "--datasets", tmp_path / "new"], [path / "below"],
+    ):  # fmt: skip
+        for dry in ([], ["--dry-run"]):
+            with pytest.raises(UsageError) as caught:
+                run(out, *more, *dry)
+            assert caught.value.mend
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    for _ in range(2):
+        run(tmp_path / "out", "--datasets", tmp_path / "hf")
+    assert (tmp_path / "out/tokens.json").is_file() and (tmp_path / "hf/state.json").is_file()
+
+
+def test_command_warns_where_next_to_no_gene_is_known(cells, path, tmp_path):
+    dictionaries().save(tmp_path / "d")
+    words = [str(path), str(tmp_path / "out"), "--dictionary", str(tmp_path / "d")]
+    for known, warned in ((5, False), (4, True)):  # of 42 genes
+        ids = [f"ENSG{i}" for i in range(known)] + [f"ENSMUSG{i}" for i in range(GENES + 2 - known)]
+        cells.var["gene_id"] = ids
+        cells.write_h5ad(path)
+        said = CliRunner().invoke(tokenize, words, catch_exceptions=False).stderr
+        assert f"{known} of 42 genes are in the dictionary" in said
+        assert (f"warning: of 42 genes only {known} are" in said) is warned
 
 
 def test_estimate_is_near_what_is_written(path, tmp_path):

@@ -250,7 +250,7 @@ SPECIALS = {V1.name: {"<pad>": 0, "<mask>": 1}, V2.name: {"<pad>": 0, "<mask>": 
 
 
 def dictionary(series, **changes):
-    values = {"series": series, "vocabulary": 41, "specials": SPECIALS[series.name], "source": "dictionaries.json"}
+    values = {"series": series, "vocabulary": 41, "specials": SPECIALS[series.name], "where": "dictionaries.json"}
     return SimpleNamespace(**values | changes)
 
 
@@ -347,6 +347,7 @@ def test_a_repository_without_a_model_is_said_so(server, monkeypatch, encoder):
     monkeypatch.setenv("HF_ENDPOINT", server.address)
     with pytest.raises(NetworkError, match="404") as caught:
         load_weights("some/model@main")
+    assert "hyped models fetch geneformer" in caught.value.mend
     assert caught.value.where == "some/model@main" and not list(hub.cache_folder().rglob("config.json"))
     there = server.folder / "some/model/resolve/main"
     save_weights(there, encoder, SHAPE)
@@ -388,6 +389,15 @@ def test_own_dictionaries_lie_beside_the_weights(tmp_path):
     assert hub.dictionaries_folder(tmp_path / "V1-10M") == tmp_path / "dictionaries" / "V1"
     (tmp_path / "V1-10M" / "dictionaries.json").write_text("{}")
     assert hub.dictionaries_folder(tmp_path / "V1-10M") == tmp_path / "V1-10M"
+
+
+@pytest.mark.parametrize("name", ["data/geneformer/raw/V1-10M", "data/other/raw/V1", "models/own", "models/own/V1"])
+def test_a_path_is_not_asked_for_before_anything_was_fetched(server, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    with pytest.raises(MissingFileError, match="no such folder") as caught:
+        hub.resolve(name)
+    assert "hyped models fetch geneformer" in caught.value.mend and not Handler.asked
 
 
 @pytest.mark.parametrize("name", ["../a/b", "/a/b", "a", "a/b@", "a/../b", "a/b/../../c", "a b/c", "./a/b"])

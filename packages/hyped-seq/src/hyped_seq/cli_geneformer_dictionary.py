@@ -68,9 +68,13 @@ def dictionary(
     import json
 
     from hyped_core.errors import UsageError
+    from hyped_core.io.outputs import check_output
     from hyped_seq.geneformer.dictionaries import load_dictionaries
+    from hyped_seq.geneformer.dictionary_files import FILE
     from hyped_seq.geneformer.id_hints import strip_versions, versioned
 
+    check_output(out, kind="folder", inputs=[*cells, *filter(None, (genes, official))], marks=[FILE])
+    _refuse_weights(out)
     if official is not None:
         if cells or keep or keep_unseen or genes or layer:
             raise UsageError(
@@ -110,6 +114,17 @@ def dictionary(
             f"other versions do not know them; to {strip_versions()}",
             err=True,
         )
+
+
+def _refuse_weights(out: Path) -> None:
+    """Other dictionaries in a folder of weights would no longer fit them."""
+    from hyped_core.errors import UsageError
+    from hyped_seq.geneformer.hub import INDEX, PICKLED, TENSORS
+    from hyped_seq.geneformer.weights import CARD
+
+    held = [name for name in (TENSORS, INDEX, PICKLED, CARD) if (out / name).exists()]
+    if held:
+        raise UsageError(f"holds weights ({held[0]}), which dictionaries must fit", where=out, mend="give a new name")
 
 
 def read_genes(path: Path) -> list[str]:

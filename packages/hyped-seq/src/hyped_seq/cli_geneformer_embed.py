@@ -34,9 +34,8 @@ import click
 @click.option(
     "--level",
     type=click.Choice(["max", "above"]),
-    default="max",
-    show_default=True,
-    help="Count of an activated gene: the cell's maximum, or as much above it as ranks it first.",
+    help="Count of an activated gene in mode expression: the cell's maximum (default), or as much above it as ranks it "
+    "first.",
 )
 @click.option(
     "--layer",
@@ -85,7 +84,7 @@ def embed(
     perturb: tuple[str, ...],
     mode: str,
     add_absent: bool,
-    level: str,
+    level: str | None,
     layer: str,
     pooling: str,
     max_tokens: int | None,
@@ -100,9 +99,10 @@ def embed(
 ) -> None:
     """Embed the cells of CELLS (.h5ad or .hyped with raw counts) by a Geneformer encoder into OUT.h5ad.
 
-    X of OUT.h5ad is one row a cell, obs is copied, uns["geneformer_json"] says which weights, layer and pooling, and of
-    each perturbed gene the rank it reached and in how many cells it lies beyond the end of the sequence. Cells in which
-    no gene of the dictionary has a count are left out and counted. A run that was killed goes on where it was.
+    X of OUT.h5ad is one row a cell, obs is copied, uns["geneformer_json"] says which weights, layer and pooling, how
+    many genes the dictionary knows, and of each perturbed gene the rank it reached and in how many cells it lies beyond
+    the end of the sequence. Cells in which no gene of the dictionary has a count are left out and counted. A run that
+    was killed goes on where it was.
 
     \b
     Example: hyped seq geneformer embed rna.h5ad myod1.h5ad --weights V2-104M --dictionary dictionaries/V2
@@ -111,17 +111,22 @@ def embed(
     import json
 
     from hyped_core.context import RunContext, default_progress
+    from hyped_core.errors import UsageError
     from hyped_core.params import build
     from hyped_seq.geneformer.embed_run import embed_file, estimate_embed, perturbation_of
     from hyped_seq.geneformer.model import GeneformerConfig
 
+    if level is not None and mode == "token":
+        raise UsageError(
+            "is of counts, and mode token moves tokens", where="--level", mend="leave it out, or --mode expression"
+        )
     config = build(
         GeneformerConfig,
         {
             "weights": weights,
             "dictionaries": dictionary,
             "mode": mode,
-            "level": level,
+            "level": level or "max",
             "add_absent": add_absent,
             "layer": int(layer),
             "pooling": pooling,
@@ -146,8 +151,15 @@ def embed(
 
 def messages(facts: dict[str, Any]) -> list[str]:
     """What a user should know of a run, a line each."""
-    cells = facts["cells"]
-    lines = [f"{cells['embedded']} cells embedded, {cells['without_known_gene']} without a known gene left out"]
+    from hyped_seq.geneformer.id_hints import few_known
+
+    cells, genes = facts["cells"], facts["genes"]
+    lines = [
+        f"{cells['embedded']} cells embedded, {cells['without_known_gene']} without a known gene left out; "
+        f"{genes['known']} of {genes['columns']} genes are in the dictionary"
+    ]
+    if warning := few_known(genes):
+        lines.append(warning)
     if cells["cut"]:
         lines.append(
             f"{cells['cut']} cells have more known genes than a sequence of {facts['max_tokens']} tokens holds"

@@ -65,10 +65,14 @@ def pretrain(
 
     from hyped_core.context import RunContext, default_progress
     from hyped_core.errors import MissingDependencyError
+    from hyped_core.io.outputs import check_output
     from hyped_core.params import load_params
     from hyped_seq.geneformer.pretrain_data import estimate_pretrain, read_cells, select_cells
     from hyped_seq.geneformer.pretrain_params import PretrainParams
+    from hyped_seq.geneformer.weights import CARD
 
+    params_file = [params_ref.partition("#")[0]] if params_ref else []
+    check_output(out, kind="folder", inputs=[cells, *params_file], marks=[CARD])
     params = load_params(params_ref, PretrainParams)
     if keep:
         params = params.model_copy(update={"keep": tuple(dict.fromkeys((*params.keep, *keep)))})

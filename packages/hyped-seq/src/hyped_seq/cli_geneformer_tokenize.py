@@ -60,14 +60,18 @@ def tokenize(
 
     from hyped_core.context import RunContext, default_progress
     from hyped_core.errors import UsageError
+    from hyped_core.io.outputs import check_output
     from hyped_seq.geneformer.cell_chunks import CHUNK_CELLS
     from hyped_seq.geneformer.dictionaries import load_dictionaries
-    from hyped_seq.geneformer.export_datasets import export_dataset
-    from hyped_seq.geneformer.token_store import estimate_tokenize, tokenize_file
+    from hyped_seq.geneformer.export_datasets import STATE, export_dataset
+    from hyped_seq.geneformer.token_store import FACTS, estimate_tokenize, tokenize_file
     from hyped_seq.geneformer.tokenizer import Tokenizer
 
     if datasets is not None and datasets.resolve() == out.resolve():
         raise UsageError("OUT and --datasets are one folder", mend="give them two")
+    check_output(out, kind="folder", inputs=[cells, dictionary], marks=[FACTS])
+    if datasets is not None:
+        check_output(datasets, kind="folder", inputs=[cells, dictionary, out], marks=[STATE])
     tokenizer = Tokenizer(load_dictionaries(dictionary, series=series), max_tokens=max_tokens)
     if dry_run:
         click.echo(json.dumps(estimate_tokenize(cells, tokenizer, layer=layer), sort_keys=True))
@@ -92,11 +96,15 @@ def tokenize(
 
 def messages(record: dict[str, Any]) -> Iterator[str]:
     """What a user should know of a record, a line each."""
+    from hyped_seq.geneformer.id_hints import few_known
+
     genes = record["genes"]
     yield (
         f"{record['n_sequences']} cells, {record['n_tokens']} tokens; "
         f"{genes['known']} of {genes['columns']} genes are in the dictionary"
     )
+    if warning := few_known(genes):
+        yield warning
     if genes["shared"]:
         yield f"{genes['shared']} genes have several columns, whose counts were summed"
     if record["n_dropped"]:

@@ -36,7 +36,7 @@ def import_cells(
 
     \b
       filter: {dataset: norman19}
-      direction_column: perturbation_type
+      without_perturbation: leave_out
     """
     import json
 

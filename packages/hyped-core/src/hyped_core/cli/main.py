@@ -173,7 +173,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"error: {error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; nothing half-written is left. Run it again: what was finished is kept", err=True)
+        click.echo("interrupted; outputs that were finished stand whole, and nothing half-written is left", err=True)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

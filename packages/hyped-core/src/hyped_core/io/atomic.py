@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hyped_core.errors import UsageError
+
 
 @contextmanager
 def atomic_path(target: str | Path) -> Iterator[Path]:
@@ -20,16 +22,33 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
     Where the block raises, the temporary is removed and what stood at ``target`` is left as it was. What a
     killed process of this machine left behind for the same target is removed first.
+
+    Raises
+    ------
+    UsageError
+        A folder was written and a file stands at ``target``, or the other way round.
     """
+    target = Path(target)
     with scratch_path(target) as temporary:
         yield temporary
-        replace(temporary, Path(target))
+        if target.exists() and target.is_dir() != temporary.is_dir():
+            there, made = ("folder", "file") if target.is_dir() else ("file", "folder")
+            raise UsageError(f"is a {there}, which no {made} replaces", where=target, mend="give a new name")
+        replace(temporary, target)
 
 
 @contextmanager
 def scratch_path(target: str | Path) -> Iterator[Path]:
-    """Give a free name beside ``target``, on the same disk; what is there at the end is removed."""
+    """Give a free name beside ``target``, on the same disk; what is there at the end is removed.
+
+    Raises
+    ------
+    UsageError
+        ``target`` is the working folder, the root or ``..``: nothing can stand beside it.
+    """
     target = Path(target)
+    if target.name in ("", ".."):
+        raise UsageError("is a folder that cannot be replaced", where=target, mend="give a new name")
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
     temporary = target.with_name(f".{target.name}.{_writer()}-{uuid.uuid4().hex[:8]}.part")

@@ -15,6 +15,7 @@ import numpy as np
 from hyped_core.design.model import CONTROL, Perturbation
 from hyped_core.errors import InvalidDataError, MissingFileError, UsageError
 from hyped_core.io.atomic import atomic_path
+from hyped_core.io.outputs import check_output
 from hyped_seq.gears.checkpoint import TEXT, Checkpoint, load_checkpoint
 from hyped_seq.gears.checks import check_panel
 from hyped_seq.gears.model import control_matrix
@@ -60,6 +61,7 @@ def predict_file(
     from hyped_seq.readers.h5ad import write_h5ad
 
     out = Path(out)
+    check_output(out, kind="file", inputs=[model, cells])
     check_h5ad(out)
     checkpoint = load_checkpoint(model)
     names = [perturbation.name for perturbation in perturbations]
@@ -141,8 +143,8 @@ def held_out_of(model: str | Path) -> list[Perturbation]:
 
 
 def check_h5ad(out: Path) -> None:
-    """Refuse a name that does not end in .h5ad, or a folder."""
-    if out.suffix != ".h5ad" or out.is_dir():
+    """Refuse a name that does not end in .h5ad."""
+    if out.suffix != ".h5ad":
         raise UsageError("is no name of an .h5ad file", where=out, mend="give OUT.h5ad")
 
 
@@ -213,7 +215,7 @@ def convert_folder(
     from hyped_seq.gears.official import load_official
 
     out = Path(out)
-    check_out(out, overwrite)
+    check_out(out, overwrite, inputs=[official, genes, perturbations])
     made = load_official(Path(official), genes=_lines(Path(genes)), perturbations=_lines(Path(perturbations)))
     with atomic_path(out) as temporary:
         temporary.mkdir()

@@ -18,6 +18,7 @@ import pandas as pd
 from hyped_core.design.model import CONTROL, Perturbation
 from hyped_core.errors import InvalidDataError, UsageError
 from hyped_core.io.atomic import atomic_path, remove, write_json, write_text
+from hyped_core.io.outputs import check_output
 from hyped_core.splits import GearsKind, GearsSplit, custom_split, gears_split
 from hyped_seq.gears.checkpoint import TEXT, Checkpoint
 from hyped_seq.gears.checks import labels_of, log_matrix, perturbation_of, records_of
@@ -84,7 +85,7 @@ def train_file(
         Cells, labels or names are not what they have to be.
     """
     out = Path(out)
-    check_out(out, overwrite)
+    check_out(out, overwrite, inputs=[p for p in (cells, params.terms, params.pretrained) if p])
     resume = out.with_name(f".{out.name}.resume")
     if overwrite:
         remove(resume)
@@ -126,12 +127,11 @@ def train_file(
     return report
 
 
-def check_out(out: Path, overwrite: bool) -> None:
-    """Refuse to write over a trained model unless asked to, and over anything else at all."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
+def check_out(out: Path, overwrite: bool, inputs: Sequence[str | Path] = ()) -> None:
+    """Refuse to write over a trained model unless asked to, and over anything else, what is read included, at all."""
+    check_output(out, kind="folder", inputs=inputs, marks=(TEXT,))
     if not (out / TEXT).is_file():
-        raise UsageError("is there and no trained GEARS", where=out, mend="give a new folder")
+        return
     if not overwrite:
         raise UsageError("holds a trained model", where=out, mend="give --overwrite to train it anew, or a new folder")
 

@@ -45,6 +45,7 @@ class Dictionaries:
     reserved : tokens of the vocabulary whose gene has no median and so cannot be encoded.
     left_out : how many entries were left out when the dictionaries were made, by reason.
     source : where they are from, in words, without folders.
+    where : what messages call them: the file they were read from, else ``source``. Not part of `sha256`.
 
     Raises
     ------
@@ -63,13 +64,15 @@ class Dictionaries:
     reserved: Mapping[str, int] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     source: str = "dictionaries"
+    where: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "where", self.where or self.source)
         genes = np.array([self._written(gene) for gene in self.genes], dtype=object)
         tokens, medians = np.asarray(self.tokens, dtype=np.int64), np.array(self.medians, dtype=np.float64)
         if not len(genes) == len(tokens) == len(medians):
             raise InvalidDataError(
-                f"{len(genes)} genes, {len(tokens)} tokens and {len(medians)} medians", where=self.source
+                f"{len(genes)} genes, {len(tokens)} tokens and {len(medians)} medians", where=self.where
             )
         order = np.argsort(tokens, kind="stable")
         self._check(genes, tokens, medians)
@@ -93,19 +96,19 @@ class Dictionaries:
         expected = {name: token for token, name in enumerate(self.series.specials)}
         if dict(self.specials) != expected:
             raise InvalidDataError(
-                f"special tokens {dict(self.specials)}, series {self.series.name} has {expected}", where=self.source
+                f"special tokens {dict(self.specials)}, series {self.series.name} has {expected}", where=self.where
             )
         if not len(genes):
-            raise InvalidDataError("no gene has a token and a median", where=self.source)
-        _refuse_repeated(genes, "gene id", self.source)
-        _refuse_repeated([*tokens, *self.reserved.values(), *expected.values()], "token", self.source)
+            raise InvalidDataError("no gene has a token and a median", where=self.where)
+        _refuse_repeated(genes, "gene id", self.where)
+        _refuse_repeated([*tokens, *self.reserved.values(), *expected.values()], "token", self.where)
         if min(tokens.min(), *expected.values(), *self.reserved.values()) < 0 or self._largest(tokens) > _MOST:
-            raise InvalidDataError(f"tokens lie outside 0 to {_MOST}", where=self.source)
+            raise InvalidDataError(f"tokens lie outside 0 to {_MOST}", where=self.where)
         bad = np.flatnonzero(~(np.isfinite(medians) & (medians > 0)))
         if len(bad):
             raise InvalidDataError(
                 f"{len(bad)} medians are not above 0, first {medians[bad[0]]:g} of {genes[bad[0]]}",
-                where=self.source,
+                where=self.where,
                 mend="leave such genes out of the medians: they are then not encoded",
             )
 
@@ -181,12 +184,12 @@ class Dictionaries:
                 return self._reachable(name, str(self.genes[row]))
         unnamed = next(filter(None, named), None)
         if unnamed is not None:
-            raise InvalidDataError(f"gene {name!r} ({unnamed}) has no token", where=self.source, mend=_KEEP)
+            raise InvalidDataError(f"gene {name!r} ({unnamed}) has no token", where=self.where, mend=_KEEP)
         spelled = {symbol.upper(): symbol for symbol in self.symbols}
         close = [spelled[found] for found in difflib.get_close_matches(name.upper(), [*spelled], n=3, cutoff=0.75)]
         raise InvalidDataError(
             f"there is no gene {name!r} in the dictionary",
-            where=self.source,
+            where=self.where,
             mend=f"close ones: {', '.join(close)}" if close else f"give an id as {self.genes[0]}, or {_KEEP}",
         )
 
@@ -195,7 +198,7 @@ class Dictionaries:
         if gene not in self._rows:
             raise InvalidDataError(
                 f"gene {name!r} ({gene}) has a token, but the mapping of ids does not hold its id",
-                where=self.source,
+                where=self.where,
                 mend=f"add {gene}: {gene} to the mapping",
             )
         return gene
@@ -294,22 +297,19 @@ def _from_tables(tables: Tables, wanted: Series | None) -> Dictionaries:
         "median_without_token": sum(name not in genes for name in tables.medians),
         "mapping_without_token": sum(value.upper() not in targets for value in mapping.values()),
     }
-    try:
-        made = Dictionaries(
-            series=series,
-            genes=np.array(usable, dtype=object),
-            tokens=np.array([genes[name] for name in usable], dtype=np.int64),
-            medians=np.array([tables.medians[name] for name in usable], dtype=np.float64),
-            specials={name: tables.tokens[name] for name in (PAD, MASK, CLS, EOS) if name in tables.tokens},
-            mapping=mapping,
-            symbols=tables.symbols,
-            reserved={name: token for name, token in genes.items() if name not in tables.medians},
-            left_out=tables.record.get("left_out") or {key: count for key, count in left_out.items() if count},
-            source=tables.source,
-        )
-    except InvalidDataError as error:
-        error.where = tables.where
-        raise
+    made = Dictionaries(
+        series=series,
+        genes=np.array(usable, dtype=object),
+        tokens=np.array([genes[name] for name in usable], dtype=np.int64),
+        medians=np.array([tables.medians[name] for name in usable], dtype=np.float64),
+        specials={name: tables.tokens[name] for name in (PAD, MASK, CLS, EOS) if name in tables.tokens},
+        mapping=mapping,
+        symbols=tables.symbols,
+        reserved={name: token for name, token in genes.items() if name not in tables.medians},
+        left_out=tables.record.get("left_out") or {key: count for key, count in left_out.items() if count},
+        source=tables.source,
+        where=tables.where,
+    )
     expected = tables.record.get("sha256")
     if expected is not None and expected != made.sha256:
         raise CorruptFileError(

@@ -14,7 +14,9 @@ import numpy as np
 from hyped_core.design.model import GeneChange, Perturbation
 from hyped_core.errors import HypedError, InvalidDataError, UsageError
 from hyped_core.io.atomic import atomic_path, remove
+from hyped_core.io.outputs import check_output
 from hyped_core.params import build
+from hyped_seq.geneformer.cell_chunks import open_cells
 from hyped_seq.geneformer.model import Geneformer, GeneformerConfig
 from hyped_seq.geneformer.perturb_cells import perturb_cells
 from hyped_seq.geneformer.pretrain_data import read_cells, select_cells
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from hyped_core.context import RunContext
+    from hyped_seq.geneformer.tokenizer import Tokenizer
 
 SAMPLE_SECONDS = 5.0
 """About how long a dry run embeds to learn how fast it goes."""
@@ -47,6 +50,8 @@ def embed_file(
 
     Raises
     ------
+    UsageError
+        ``out`` is no name of an .h5ad file, is read, or is a folder.
     InvalidDataError
         There is no cell, or none is left; and whatever `Geneformer` raises.
     """
@@ -56,12 +61,13 @@ def embed_file(
     from hyped_seq.readers.h5ad import write_h5ad
 
     out = Path(out)
-    _check_out(out)
+    _check_out(out, cells, config)
     source = _cells(cells, where)
     resume = None if config.cache else out.with_name(f".{out.name}.resume")
     model = Geneformer(config if resume is None else config.model_copy(update={"cache": str(resume)}))
     try:
         with _calling(cells):
+            genes = _genes(source, model.ready(context)[1])
             rows = model.embed_perturbed(source, perturbation, context=context)
     finally:
         if resume is not None:
@@ -71,6 +77,7 @@ def embed_file(
     if not kept.any():
         raise InvalidDataError(f"no gene of the dictionary has a count in any of {len(rows)} cells", where=cells)
     facts = model.facts | {
+        "genes": genes,
         "perturbation": perturbation.model_dump(mode="json"),
         "where": list(where),
         "cells": {"given": len(rows), "embedded": int(kept.sum()), "without_known_gene": int((~kept).sum())}
@@ -105,12 +112,13 @@ def estimate_embed(
     """
     from hyped_seq.geneformer.embedding import embed_tokens
 
-    _check_out(Path(out))
+    _check_out(Path(out), cells, config)
     source = _cells(cells, where)
     model = Geneformer(config)
     weights, tokenizer = model.ready(context)
     started = time.perf_counter()
     with _calling(cells):
+        genes = _genes(source, tokenizer)
         found = perturb_cells(
             source, perturbation, tokenizer, mode=config.mode, level=config.level, add_absent=config.add_absent,
             context=context,
@@ -140,6 +148,8 @@ def estimate_embed(
         "sequences": len(tokens),
         "tokens": len(tokens.tokens),
         "without_known_gene": tokens.n_dropped,
+        "genes": genes["columns"],
+        "known_genes": genes["known"],
         "width": architecture.hidden,
         "seconds": round(encoding + seconds, 1),
         "disk_mib": round(len(tokens) * architecture.hidden * 4 / 2**20 + 0.1, 1),
@@ -175,6 +185,13 @@ def _cells(path: str | Path, where: Sequence[str]) -> AnnData:
     return select_cells(cells, where, path)
 
 
+def _genes(cells: AnnData, tokenizer: Tokenizer) -> dict[str, int]:
+    """How many genes the cells have, and how many of them the dictionary knows, as a token folder's record has it."""
+    with open_cells(cells) as source:
+        columns = tokenizer.columns(source.gene_ids, source.where, source.held)
+        return {"columns": source.shape[1], "known": columns.n_known, "shared": columns.n_groups}
+
+
 @contextmanager
 def _calling(path: str | Path) -> Iterator[None]:
     """Errors of what was read from ``path`` and is called "cells" in memory name the file."""
@@ -194,6 +211,8 @@ def _take(tokens: TokenSets, rows: np.ndarray) -> TokenSets:
     return TokenSets(content, offsets, tokens.rows[rows], tokens.n_cells, tokens.n_genes[rows])
 
 
-def _check_out(out: Path) -> None:
-    if out.suffix != ".h5ad" or out.is_dir():
+def _check_out(out: Path, cells: str | Path, config: GeneformerConfig) -> None:
+    read = [Path(path).expanduser() for path in (cells, config.weights, config.dictionaries) if path]
+    check_output(out, kind="file", inputs=read)
+    if out.suffix != ".h5ad":
         raise UsageError("is no name of an .h5ad file", where=out, mend="give OUT.h5ad")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _BATCH = 1000
 """Sequences in a record batch, as ``datasets`` writes them."""
+STATE = "state.json"
+"""Every such folder has it."""
 _DATA = "data-00000-of-00001.arrow"
 TAKEN = ("input_ids", "length")
 """Columns that official code looks for; no column of ``obs`` may have their names."""
@@ -80,7 +82,7 @@ def export_dataset(
         # without features in dataset_info.json every release of `datasets` takes them from the file's own schema
         _write_plain(folder / "dataset_info.json", {"citation": "", "description": "", "homepage": "", "license": ""})
         _write_plain(
-            folder / "state.json",
+            folder / STATE,
             {
                 "_data_files": [{"filename": _DATA}],
                 "_fingerprint": seen.hexdigest()[:16],

@@ -44,7 +44,8 @@ def resolve(source: str | Path) -> Path:
     Raises
     ------
     MissingFileError
-        No such folder, and no name of published weights or of a repository.
+        No such folder, and no name of published weights or of a repository; what begins with a folder that is here,
+        or with ``data/.../raw``, where ``hyped models fetch`` puts weights, is taken for a path.
     NetworkError
         The repository cannot be reached, or lacks the files of a model.
     ValidationError
@@ -60,9 +61,15 @@ def resolve(source: str | Path) -> Path:
     if published is not None:
         return published
     found = _HUB_ID.fullmatch(text)
-    if found is None or text.startswith(f"{_DATASET}/"):
+    if found is None or text.startswith(f"{_DATASET}/") or _is_path(text):
         raise MissingFileError("there is no such folder", where=source, mend=_MEND)
     return _from_hub(found[1], found[2].strip("/"), found[3] or "main", text)
+
+
+def _is_path(text: str) -> bool:
+    """Whether what could be a hub id is meant as a path: its first part is a folder, or it is ``data/.../raw/...``."""
+    first, *rest = text.split("/")
+    return Path(first).is_dir() or (first == "data" and "raw" in rest)
 
 
 def dictionaries_folder(folder: str | Path) -> Path:
@@ -101,7 +108,10 @@ def _from_hub(repository: str, subfolder: str, revision: str, name: str) -> Path
     root = cache_folder() / "hub" / f"{repository.replace('/', '--')}@{revision.replace('/', '--')}"
     folder = root / subfolder
     here = [form for form in _FORMS if (folder / form).is_file()]
-    mend = "no folder here has this name: check it, or owner/name/subfolder@revision and the network"
+    mend = (
+        "no folder here has this name: check it, or owner/name/subfolder@revision and the network; the published "
+        f"weights: {_MEND}"
+    )
 
     def get(*names: str) -> None:
         paths = [f"{subfolder}/{file}" if subfolder else file for file in names]

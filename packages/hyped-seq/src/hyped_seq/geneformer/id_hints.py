@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +34,23 @@ def n_with_versions_off(ids: Iterable[object], dictionaries: Dictionaries) -> in
     names = versioned(ids)
     bare = [name.rpartition(".")[0] for name in names]
     return int(((dictionaries.position(bare) >= 0) & (dictionaries.position(names) < 0)).sum())
+
+
+FEW = 0.1
+"""Share of a file's genes in the dictionary below which a warning is due."""
+
+
+def few_known(genes: Mapping[str, int]) -> str | None:
+    """A warning where next to no gene of a file is in the dictionary; ``genes`` counts its columns and the known ones.
+
+    >>> few_known({"columns": 2000, "known": 1500})
+    """
+    if genes["known"] >= FEW * genes["columns"]:
+        return None
+    return (
+        f"warning: of {genes['columns']} genes only {genes['known']} are in the dictionary, and a cell is nothing but "
+        "these: are species and kind of ids those of the dictionary?"
+    )
 
 
 def mend_of(ids: Iterable[object], dictionaries: Dictionaries, held: str = 'var["gene_id"]') -> str:

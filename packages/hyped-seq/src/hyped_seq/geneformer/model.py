@@ -219,8 +219,8 @@ class Geneformer(Embedder):
             raise MissingFileError(
                 "no weights are set",
                 where="geneformer",
-                mend="`hyped models fetch geneformer` gets the published ones; then set weights to their folder "
-                "(.../V2-104M) and dictionaries to theirs (.../dictionaries/V2)",
+                mend="`hyped models fetch geneformer` gets the published ones; then give their folder (.../V2-104M) "
+                "as weights",
             )
         return self._use(*load_model(config.weights, config.dictionaries))
 
@@ -248,14 +248,16 @@ def load_model(weights: str | Path, dictionaries: str | Path = "") -> tuple[Weig
         raise MissingFileError(
             "holds no dictionaries beside the weights",
             where=loaded.folder,
-            mend="set dictionaries to the folder of those that belong to the weights",
+            mend="--dictionary FOLDER (in Python dictionaries) with those that belong to the weights",
         ) from error
     trained_with = _card(loaded.folder).get("dictionaries", {}).get("sha256", found.sha256)
     if found.sha256 != trained_with:
         raise InvalidDataError(
             f"the weights were trained with other dictionaries (sha256 {trained_with}, not {found.sha256})",
-            where=found.source,
-            mend="set dictionaries to those in the folder of the weights",
+            where=found.where,
+            mend="leave --dictionary (in Python dictionaries) out: those of the weights are then taken"
+            if dictionaries
+            else "put the folder there again that pretraining wrote: weights and dictionaries belong together",
         )
     return loaded, found
 

@@ -390,6 +390,12 @@ def _record(
         scores = baselines(data.tokens, data.train, run.held_out, architecture.vocabulary, run.first_gene)
         if run.untrained is not None and held_out is not None and held_out >= run.untrained:
             notes.append("the held-out loss is not below that of the untrained model: nothing was learned")
+        common = scores["frequency"]["loss"]
+        if held_out is not None and held_out >= common:
+            notes.append(
+                f"the held-out loss ({held_out:.3f}) is not below that of how common each gene is ({common:.3f}): "
+                "embeddings say no more than that of the cells; give more cells, steps or width"
+            )
     else:
         notes.append("there is one cell only: none was held out, and how well the model does is not known")
     return _rounded(

@@ -13,8 +13,10 @@ import numpy.typing as npt
 
 from hyped_core.errors import InvalidDataError, MissingFileError, UsageError
 from hyped_seq.geneformer.architecture import Architecture
+from hyped_seq.geneformer.cell_chunks import open_cells
 from hyped_seq.geneformer.dictionaries import Dictionaries, build_dictionaries
 from hyped_seq.geneformer.pretrain_params import PretrainParams
+from hyped_seq.geneformer.series import series_of
 from hyped_seq.geneformer.tokenizer import Tokenizer
 from hyped_seq.geneformer.tokens import TokenSets
 
@@ -166,11 +168,23 @@ def shards(
     return [np.array(part, dtype=np.int64) for part in parts if part]
 
 
+def _stored(cells: AnnData, params: PretrainParams) -> tuple[int, int]:
+    """How many counts above 0 there are, and how many genes get a token: those with such counts, and those kept."""
+    with open_cells(cells) as source:
+        counts = source.matrix()
+        seen = np.zeros(source.shape[1], dtype=bool)
+        seen[counts.indices[counts.data != 0]] = True
+        ids, names = source.gene_ids, source.symbols
+    have = {gene.upper() for gene in ids[seen | params.keep_unseen] if gene}
+    known = {name.upper(): gene.upper() for name, gene in zip(names, ids)}
+    kept = {known.get(name.upper(), name.upper()) for name in params.keep}
+    return int(np.count_nonzero(counts.data)), len(have | kept)
+
+
 def estimate_pretrain(cells: AnnData, params: PretrainParams, *, threads: int = 1) -> dict[str, Any]:
     """What pretraining on ``cells`` takes: the ``bytes`` of OUT, ``memory_bytes`` and ``seconds``; all rough."""
-    counts = cells.layers.get("counts", cells.X)
-    stored = int(counts.nnz) if hasattr(counts, "nnz") else int(np.count_nonzero(counts))
-    vocabulary = cells.n_vars + len(params.keep) + 4
+    stored, genes = _stored(cells, params)
+    vocabulary = genes + len(series_of(params.series).specials)
     length = max(1, min(params.max_tokens, round(stored / max(cells.n_obs, 1)) + 2))
     sizes = Architecture(
         params.layers, params.hidden, params.heads, params.feed_forward, params.max_tokens, vocabulary

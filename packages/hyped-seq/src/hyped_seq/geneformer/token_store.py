@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from hyped_seq.geneformer.tokenizer import Tokenizer
 
 FORMAT, VERSION = "hyped-tokens", 1
+FACTS = "tokens.json"
 CELL = "cell"
 """Column of ``obs.parquet`` with the names of cells."""
 _TYPES = {"tokens": np.int32, "offsets": np.int64, "rows": np.int64, "n_genes": np.int32}
@@ -118,7 +119,7 @@ def tokenize_file(
                 "bytes": where_from.n_bytes,
             },
         }
-        write_json(folder / "tokens.json", facts)
+        write_json(folder / FACTS, facts)
     return facts
 
 
@@ -177,7 +178,7 @@ def open_tokens(folder: str | Path) -> TokenSets:
 
 def read_token_facts(folder: str | Path) -> dict[str, Any]:
     """What ``tokens.json`` of a token folder holds; raises what `open_tokens` does."""
-    path = Path(folder) / "tokens.json"
+    path = Path(folder) / FACTS
     if not path.is_file():
         raise MissingFileError("is no folder of tokens: there is no tokens.json", where=folder, mend=_AGAIN)
     try:

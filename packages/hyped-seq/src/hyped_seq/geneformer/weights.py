@@ -205,11 +205,11 @@ def check_fit(weights: Weights, dictionaries: Dictionaries, *, max_tokens: int |
             Problem(
                 "max_tokens",
                 f"sequences of {wanted} tokens; the weights have {a.positions} positions",
-                f"set max_tokens to {a.positions} or less, or take weights of the dictionary's series",
+                f"--max-tokens {a.positions} or less (in Python max_tokens), or weights of the dictionary's series",
             )
         )
     if problems:
-        title = f"the dictionary ({dictionaries.source}) does not fit the weights ({a.label})"
+        title = f"the dictionary ({dictionaries.where}) does not fit the weights ({a.label})"
         raise ValidationError(title, problems, where=weights.source)
 
 
