@@ -186,7 +186,7 @@ def test_dry_runs_write_nothing(folder):
 def test_what_training_refuses(folder, tmp_path):
     plain = arguments(folder, tmp_path / "model")
     assert "--overwrite" in fails(train, UsageError, *arguments(folder, folder / "model"))
-    assert "no trained GEARS" in fails(train, UsageError, folder / "cells.h5ad", folder, "--overwrite")
+    assert "is read, and would be replaced" in fails(train, UsageError, folder / "cells.h5ad", folder, "--overwrite")
     assert "two splits" in fails(train, UsageError, *plain, "--split", "single", "--split-file", "x.json")
     fails(train, MissingFileError, tmp_path / "no.h5ad", tmp_path / "model")
     cells = anndata.read_h5ad(folder / "cells.h5ad")
