@@ -220,3 +220,20 @@ def test_what_it_refuses(tiny, quick, tmp_path):
         Gears().load(tmp_path)
     with pytest.raises(MissingFileError):
         Gears(GearsConfig(**SMALL, pretrained=str(tmp_path / "no"))).fit(tiny.part(["P00"]), context=CONTEXT)
+
+
+def test_genes_that_will_be_asked_for_have_a_node():
+    """Neither on the panel nor perturbed in training: with its name in uns it is predicted, and said to be a guess."""
+    cells = shared.planted(genes=40, cells=10, controls=30, seed=2).cells
+    wanted = Perturbation.from_name("ELSEWHERE")
+    control = cells[(cells.obs["perturbation"] == "control").to_numpy()].copy()
+    config = GearsConfig(hidden=8, epochs=1)
+    unaware = Gears(config)
+    unaware.fit(cells, context=RunContext(seed=0))
+    with pytest.raises(UnknownPerturbation):
+        unaware.predict(control, wanted, context=RunContext(seed=0))
+    told = cells.copy()
+    told.uns["asked_genes"] = ["ELSEWHERE"]
+    aware = Gears(config)
+    aware.fit(told, context=RunContext(seed=0))
+    assert "ELSEWHERE" in aware.predict(control, wanted, context=RunContext(seed=0)).uns["fallback"]

@@ -52,7 +52,9 @@ class ExpressionPredictor(Protocol):
 
     ``X`` is ln(1 + counts per 10,000), float32; ``obs["perturbation"]`` names each cell's perturbation
     (``"control"``, ``"GENE"`` or ``"GENE1+GENE2"``); ``uns["perturbations"]`` maps the names to
-    :class:`~hyped_core.design.Perturbation` as dicts; covariates are ``obs["phase"]`` and ``obs["pool"]``.
+    :class:`~hyped_core.design.Perturbation` as dicts; covariates are ``obs["phase"]`` and ``obs["pool"]``. In `fit`,
+    ``uns["asked_genes"]`` lists the genes that predictions may be asked for (names only), for models that need to know
+    them before they learn.
     """
 
     def fit(self, train: AnnData, validation: AnnData | None = None, *, context: RunContext) -> None:

@@ -73,7 +73,8 @@ class Gears:
         """Train on control and perturbed cells; from ``config.pretrained`` on where it names a checkpoint.
 
         The pretrained model is put on the genes of ``train`` first (`hyped_seq.gears.transfer.transfer`). Copies of
-        control cells that carry a perturbation's name are trained on like others: their true change is none.
+        control cells that carry a perturbation's name are trained on like others: their true change is none. Genes named
+        in ``train.uns["asked_genes"]`` get a node in the perturbation graph beside those of ``config.perturbed``.
 
         Raises
         ------
@@ -85,7 +86,8 @@ class Gears:
         need_torch()
         from hyped_seq.gears.train import fit
 
-        params, extra = self.config.training, self.config.perturbed
+        params = self.config.training
+        extra = (*self.config.perturbed, *map(str, train.uns.get("asked_genes", ())))
         terms, start = _terms(params.terms), None
         if params.pretrained:
             start = pretrained_for(train, params, terms=terms, validation=validation, extra=extra, context=context)

@@ -103,6 +103,10 @@ class ExpressionData:
         """The control cells a model starts from (a copy)."""
         return self._anndata(self.rows(CONTROL), (CONTROL,))
 
+    def asked_genes(self) -> list[str]:
+        """Every gene that some perturbation of the source changes, held-out ones included: names, nothing measured."""
+        return sorted({gene for name in set(self.labels) for gene in genes_of(name)})
+
     def _anndata(
         self,
         rows: npt.NDArray[np.intp],
@@ -126,7 +130,7 @@ class ExpressionData:
             self.x[rows].copy(),
             obs=obs,
             var=pd.DataFrame(index=self.genes.copy()),
-            uns={"perturbations": known},
+            uns={"perturbations": known, "asked_genes": self.asked_genes()},
         )
 
 
