@@ -73,7 +73,7 @@ class Gears:
         """Train on control and perturbed cells; from ``config.pretrained`` on where it names a checkpoint.
 
         The pretrained model is put on the genes of ``train`` first (`hyped_seq.gears.transfer.transfer`). Copies of
-        control cells that carry a perturbation's name are trained on like others: their true change is none. Genes named
+        control cells that carry a perturbation's name are trained on like others: their true change is none. Genes
         in ``train.uns["asked_genes"]`` get a node in the perturbation graph beside those of ``config.perturbed``.
 
         Raises
