@@ -10,7 +10,9 @@ beside wall times: they still compare where the machine does other things too.
 ``speed``: made-up cells, 2,000 x 1,000 with 20 perturbations (``--large``: x 5,000 with 140): an optimisation step, an
 epoch with evaluation, prediction of a perturbation, peak memory, loss curves. ``accuracy``: a real screen in
 `A`/`A+B`/`control` spelling, five training seeds on one split: error and change-based scores on the test perturbations
-of both, with the controls no change, mean of training perturbations and additive.
+of both, with the controls no change, mean of training perturbations and additive. Changes are taken from the mean of
+all control cells, from which ours predicts; cell-gears predicts from 300 that it draws, so its change from those is
+laid on the mean of all: which control cells were drawn counts against neither.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ from hyped_core.splits import gears_split
 
 ORACLE = "HYPED_GEARS_ORACLE"
 HERE = Path(__file__).resolve()
-LIMITS = {"step": 5.0, "epoch": 10.0, "predict": 50.0, "memory": 2.0}
-"""Times as fast, and as little memory, as ours must be at 2,000 x 1,000 x 20."""
+LIMITS = {"best_step_cpu": 5.0, "best_epoch_cpu": 10.0, "predict": 50.0, "memory": 2.0}
+"""Times as fast, and as little memory, as mode `fixed` (the default) must be at 2,000 x 1,000 x 20."""
 
 
 def made_up(cells: int, genes: int, perturbations: int, seed: int = 0) -> tuple[sp.csr_matrix, dict[str, Any]]:
@@ -221,6 +223,10 @@ def speed(folder: Path, seeds: Sequence[int], epochs: int, threads: int, ask: in
     names = {"step": "step_ms", "epoch": "epoch_s", "predict": "predict_ms", "memory": "peak_mb"}
     names |= {"step_cpu": "step_cpu_ms", "epoch_cpu": "epoch_cpu_s"}
     ratios = {side: {k: theirs[v] / table[side][v] for k, v in names.items()} for side in ("reference", "fixed")}
+    for name in ("step_cpu", "epoch_cpu"):
+        best = {side: min(min(run[side][f"{name}_s"]) for run in runs.values()) for side in table}
+        for side, found in ratios.items():
+            found[f"best_{name}"] = best["cell-gears"] / best[side]
     curves = {
         side: {
             name: [[round(v, 6) for v in run[side][name]] for run in runs.values()]
@@ -311,17 +317,21 @@ def accuracy(
 
 @pytest.mark.benchmark(group="GEARS: train and predict")
 def test_gears(benchmark, tmp_path):
-    """An epoch of 2,000 cells x 1,000 genes x 20 perturbations on one thread; ours in the time shown, both beside."""
+    """An epoch of 2,000 cells x 1,000 genes x 20 perturbations on one thread; ours in the time shown, all beside.
+
+    What is asserted of training is the ratio of the best CPU times on one thread, which other work on the machine moves
+    least; `reference` stands beside without a limit.
+    """
     if ORACLE not in os.environ:
         pytest.skip(f"{ORACLE} names no python of a cell-gears environment: make gears-oracle")
     x, facts = made_up(2000, 1000, 20)
     write_input(tmp_path / "input", x, facts)
-    found = speed(tmp_path / "input", [0], 2, 1, 4)
-    arguments = [tmp_path / "input", "--mode", "reference", "--epochs", 1]
+    found = speed(tmp_path / "input", [0], 3, 1, 4)
+    arguments = [tmp_path / "input", "--mode", "fixed", "--epochs", 1, "--threads", 1]
     benchmark.pedantic(worker, args=(sys.executable, HERE, arguments, 1))
     benchmark.extra_info.update({k: found[k] for k in ("medians", "times_better", "load")})
     for name, least in LIMITS.items():
-        assert found["times_better"]["reference"][name] >= least, name
+        assert found["times_better"]["fixed"][name] >= least, name
 
 
 def main() -> None:

@@ -4,6 +4,9 @@ Run by the python of the pinned environment (`make gears-oracle`)::
 
     .gears-oracle/bin/python scripts/gears_oracle/fixtures.py packages/hyped-seq/tests/data/gears
 
+With ``--norman packages/hyped-core/tests/data/norman_split.json`` in place of the folder it splits the labels in that
+file as cell-gears does (kind simulation, the file's seed) and writes the sets back beside them.
+
 Everything drawn is seeded and one thread computes, so that the same versions give the same numbers (``config.pkl`` also
 holds names of storages that differ from run to run). Written: the screen (``screen.npz``, ``screen.json``), for each
 model the official checkpoint (``<model>/config.pkl``, ``<model>/model.pt``) and ``<model>.npz`` with outputs,
@@ -263,6 +266,27 @@ def edges(index: Any, weight: Any) -> dict[str, list]:
     }
 
 
+def split_norman(path: Path) -> None:
+    """Write the original's sets of the file's labels into the file; the labels stay as they are.
+
+    They are those of Norman et al. 2019 as GEARS distributes the data (column ``condition``), without the seven with
+    RHOXF2BB, IER5L or KIAA1804, which its gene ontology lacks.
+    """
+    from types import SimpleNamespace
+
+    import pandas as pd
+    from gears.data_utils import DataSplitter
+
+    known = json.loads(path.read_text(encoding="utf-8"))
+    cells = SimpleNamespace(obs=pd.DataFrame({"condition": ["ctrl", *known["labels"]]}))
+    cells, groups = DataSplitter(cells, split_type="simulation").split_data(seed=known["seed"])
+    sets = cells.obs.loc[cells.obs["condition"] != "ctrl"].groupby("split")["condition"].apply(sorted)
+    for part, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        known[part] = sets[name]
+    known["subgroups"] = {name: sorted(part) for name, part in groups["test_subgroup"].items()}
+    path.write_text(json.dumps(known, separators=(",", ":")), encoding="utf-8")
+
+
 def main(folder: Path) -> None:
     """Write all fixtures into the folder."""
     import torch
@@ -302,4 +326,4 @@ def main(folder: Path) -> None:
 if __name__ == "__main__":
     if os.environ.get("PYTHONHASHSEED") != "0":  # the original sums losses in the order of a set of names
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "PYTHONHASHSEED": "0"})
-    main(Path(sys.argv[1]))
+    split_norman(Path(sys.argv[2])) if sys.argv[1] == "--norman" else main(Path(sys.argv[1]))

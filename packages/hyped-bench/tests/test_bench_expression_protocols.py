@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -11,6 +14,7 @@ from hyped_bench.controls.expression import ShiftModel
 from hyped_bench.records import record_of
 from hyped_bench.references import REFERENCES
 from hyped_bench.runner import prepare, run_model
+from hyped_bench.tasks.expression.data import obs_column
 from hyped_core.errors import InvalidDataError, ParamsError
 
 CONTROLS = ("additive", "bilinear", "matching_mean", "nearest", "no_change", "pool_effect", "train_mean")
@@ -211,6 +215,79 @@ def test_validation_cells_are_neither_learned_from_nor_scored(tiny_screen):
     plain = prepare("expression", tiny_screen.section).task
     plain.run(Listener)
     assert Listener.heard[1][1] is None
+
+
+def test_genes_are_those_of_the_records_where_labels_are_names_of_guides(tiny_screen, tmp_path):
+    """Off the panel too; a name that is no gene is asked for by nobody, and kept out of the chosen genes."""
+    cells = anndata.read_h5ad(tiny_screen.folder / "screen.h5ad")
+    labels = cells.obs["perturbation"].astype(str).replace({"G00": "guide0", "G01": "guide1"})
+    cells.obs["perturbation"] = labels
+    records = {
+        name: {"name": name, "changes": [{"gene": gene, "direction": "activation"}]}
+        for name, gene in (("guide0", "P00"), ("guide1", "G59"))
+    }
+    cells.uns["perturbations_json"] = json.dumps(records)
+    cells.write_h5ad(tmp_path / "guides.h5ad")
+    source = {**tiny_screen.section["sources"][0], "cells": str(tmp_path / "guides.h5ad"), "n_genes": 12}
+    task = prepare("expression", {"sources": [source]}).task
+    data = task.data["screen"]
+    assert {"P00", "G59"} <= set(data.asked_genes()) and not {"guide0", "guide1"} & set(data.asked_genes())
+    assert data.visible(data.folds[0]).uns["asked_genes"] == data.asked_genes()
+    assert "G59" in data.genes, "a perturbed gene is always among those kept"
+    assert task.score(task.run(Memory)).metrics["pds_l1"] is not None
+
+
+def test_missing_phases_and_pools_are_empty_and_make_nothing_shared(planted_conditions, tmp_path):
+    cells = anndata.read_h5ad(planted_conditions.path)
+    control = (cells.obs["condition"] == "control").to_numpy()
+    pool = pd.Series(np.where(control, "a", "b"), index=cells.obs_names, dtype=object)
+    for holes in (np.flatnonzero(control)[:3], np.flatnonzero(~control)[:3]):
+        pool.iloc[holes] = np.nan
+    cells.obs["pool"] = pool.astype("category")
+    cells.obs["phase"] = pd.array(["S", pd.NA] * (len(pool) // 2) + ["S"] * (len(pool) % 2), dtype="string")
+    cells.write_h5ad(tmp_path / "holes.h5ad")
+    source = {**planted_conditions.held, "cells": str(tmp_path / "holes.h5ad")}
+    data = prepare("expression", sources(source)).task.data["held"]
+    assert set(data.pool) == {"", "a", "b"} and set(data.phase) == {"", "S"}
+    assert data.confounded, "cells of unknown pools do not join the pools"
+    data.pool[data.labels == "control"] = ""
+    assert not data.confounded, "nothing is known of control's pool"
+    assert obs_column(pd.DataFrame({"pool": ["a", None]}), "pool").tolist() == ["a", ""]
+
+
+@pytest.mark.parametrize("error", [ValueError("no such gene"), InvalidDataError("no such gene")])
+def test_failing_on_a_source_beside_leaves_the_others_scored(job, error):
+    class Picky(Memory):
+        """Fails on the second condition where it saw copies."""
+
+        def fit(self, train, validation=None, *, context):
+            super().fit(train, validation, context=context)
+            self.recipe = train.obs_names.str.contains("/").any()
+
+        def predict(self, control, perturbation, *, context):
+            if self.recipe and perturbation.name == "PRRX1":
+                raise error
+            return super().predict(control, perturbation, context=context)
+
+    task = copy.copy(job.task)
+    task.warnings = list(task.warnings)
+    found = task.score(task.run(Picky))
+    whole = task.score(task.run(Memory))
+    assert found.metrics["mse_recipe"] is None and found.metrics["n_perturbations_recipe"] == 0
+    assert sorted(found.metrics) == sorted(whole.metrics) == sorted(task.metric_keys())
+    for key in ("mse", "mse_held", "pds_l1", "n_perturbations"):
+        assert found.metrics[key] == whole.metrics[key], key
+    assert set(found.tables["units"]["source"]) == {"held"} and whole.metrics["mse_recipe"] is not None
+    assert any(line.startswith("recipe: not scored, the model failed on it: ") for line in found.warnings)
+
+
+def test_failing_on_a_primary_source_fails_the_model(job):
+    class Broken(Memory):
+        def predict(self, control, perturbation, *, context):
+            raise ValueError("never")
+
+    with pytest.raises(ValueError, match="never"):
+        job.task.run(Broken)
 
 
 def test_subgroups_of_a_split_are_summed_up(tiny_screen, bench_host):

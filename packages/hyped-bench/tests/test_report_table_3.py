@@ -50,7 +50,7 @@ def shown(entries: list[Entry], dataset: str = "mini") -> tuple[str, ReportConte
 
 
 def expression(folder: Path, model: str, kind: str = "model", protocols: tuple[str, ...] = ("relabelled_control",),
-               by: str = "variance", top: bool = True) -> Entry:  # fmt: skip
+               by: str = "variance", top: bool = True, began: dict[str, Any] | None = None) -> Entry:  # fmt: skip
     """Scores on the conditions by protocol; those on the top genes are 0.5 lower than those on all genes."""
     own = folder / model
     own.mkdir()
@@ -67,6 +67,9 @@ def expression(folder: Path, model: str, kind: str = "model", protocols: tuple[s
     said = {p: {"name": p, "says": SAID[p], "top_genes": 500, "top_genes_by": by} for p in protocols}
     sources = [{"name": p, "kind": "conditions", "protocol": p} for p in protocols]
     record = {"params": {"sources": sources}, "facts": {"protocol": said} if top else {}}
+    if began is not None:
+        record["facts"]["model"] = {p: {"f": {"genes": 5, "started_from": began}} for p in protocols}
+        sources[-1]["configs"] = {model: {"pretrained": "models/screen"}}
     return Entry("expression", model, kind, "ok", "", {}, record, own)
 
 
@@ -129,13 +132,19 @@ def test_the_leaderboard_has_the_control_and_what_doing_nothing_scores(tmp_path:
 
 
 BOTH = ("held_out", "relabelled_control")
+SCREEN = {
+    "from": {"cells": {"control": 360, "train": 2227, "validation": 182}, "conditions": 38, "genes": 600},
+    "transferred": {"genes": {"shared": 512, "exact": 500}},
+}
+"""What records say of weights carried over from a screen."""
+OFFICIAL = {"source": "official checkpoint of cell-gears", "files_sha256": {}}
 
 
 def test_gears_rows_by_the_papers_recipe_are_in_the_papers_layout(tmp_path: Path) -> None:
     models = [
         expression(tmp_path, "no_change", "control", BOTH),
-        expression(tmp_path, "gears", "model", BOTH),
-        expression(tmp_path, "gears-reference"),
+        expression(tmp_path, "gears", "model", BOTH, began=SCREEN),
+        expression(tmp_path, "gears-reference", began=OFFICIAL),
     ]
     text, context = shown(models, "hyped")
     table = rows(context, "table_3")
@@ -162,6 +171,33 @@ def test_gears_rows_by_the_papers_recipe_are_in_the_papers_layout(tmp_path: Path
     }
 
 
+def test_gears_is_the_papers_only_where_it_began_with_pretrained_weights(tmp_path: Path) -> None:
+    models = [expression(tmp_path, "gears"), expression(tmp_path, "gears-reference", began=OFFICIAL)]
+    text, context = shown(models)
+    assert [r["model"] for r in rows(context, "table_3") if r["role"] == "model"] == [
+        *["GEARS, not pretrained"] * 3, *["GEARS (the original's arithmetic)"] * 3
+    ]  # fmt: skip
+    assert "arithmetic) began with pretrained weights: official checkpoint of cell-gears, folder" in text
+    assert text.count("began with pretrained weights") == 1
+    assert not any("GEARS" in line for line in context.placed.absent)
+
+    own = tmp_path / "own"
+    own.mkdir()
+    text, context = shown([expression(own, "gears-reference")])
+    table = rows(context, "table_3")
+    assert [r["cosine"] for r in table if r["model"] == "GEARS"] == [None], "the paper's recipe was not followed"
+    assert {r["model"] for r in table if r["role"] == "model"} == {"GEARS (the original's arithmetic), not pretrained"}
+    assert "the recipe's second half only, from weights that were not pretrained)" in context.placed.absent[-1]
+
+
+def test_the_note_says_on_what_gears_was_pretrained(tmp_path: Path) -> None:
+    text, _ = shown([expression(tmp_path, "gears", "model", BOTH, began=SCREEN)])
+    said = "trained on 2227 cells (360 control) of 38 perturbations, folder models/screen; 512 of its genes are in"
+    assert f"GEARS began with pretrained weights: {said} this panel." in text and text.count("trained on 2227") == 1
+    text, _ = shown([expression(tmp_path, "gears-reference", began={})])
+    assert "weights: the record does not say of which cells, folder models/screen." in text
+
+
 def test_gears_is_not_computed_where_it_did_not_run_by_the_recipe(tmp_path: Path) -> None:
     text, context = shown([expression(tmp_path, "gears", protocols=("held_out",))])
     assert "GEARS (it was scored, but on no source of conditions with the protocol relabelled_control)" in text
@@ -181,3 +217,29 @@ def test_genes_chosen_by_the_truth_are_said_and_old_records_have_all_genes(tmp_p
     own = [r for r in rows(context, "table_3") if r["model"] == "additive"]
     assert {r["over"] for r in own} == {"all genes"} and {r["cosine"] for r in own} == {0.95}
     assert "no model could have known them" not in text
+
+
+def test_the_leaderboard_has_the_means_of_the_subgroups_of_a_split(tmp_path: Path) -> None:
+    entries = []
+    for model, kind, score in (("gears", "model", 0.3), ("additive", "control", 0.6), ("failed", "model", 0.9)):
+        own = tmp_path / model
+        own.mkdir()
+        table = [
+            {"source": "screen", "subgroup": group, "n_perturbations": n, "pearson_delta": score - shift, "mse": 0.1}
+            for group, n, shift in (("unseen_single", 3, 0.0), ("combo_seen1", 5, 0.1))
+        ]
+        pd.DataFrame(table).to_csv(own / "subgroups.csv", index=False)
+        status = "failed" if model == "failed" else "ok"
+        metrics = {"pearson_delta": score, "mse": 0.1} if status == "ok" else {}
+        entries.append(Entry("expression", model, kind, status, "", metrics, {}, own))
+    context = ReportContext(ReportInputs("mini", {}, {"expression": entries}))
+    leaderboards(context)
+    found = rows(context, "by_subgroup_expression")
+    assert [(r["subgroup"], r["n_perturbations"], r["model"], r["role"]) for r in found] == [
+        ("combo_seen1", 5, "additive", "control"), ("combo_seen1", 5, "gears", "model"),
+        ("unseen_single", 3, "additive", "control"), ("unseen_single", 3, "gears", "model"),
+    ]  # fmt: skip
+    assert [r["pearson_delta"] for r in found] == pytest.approx([0.5, 0.2, 0.6, 0.3])
+    bare = ReportContext(ReportInputs("mini", {}, {"expression": [expression(tmp_path, "plain")]}))
+    leaderboards(bare)
+    assert "by_subgroup_expression" not in bare.placed.tables

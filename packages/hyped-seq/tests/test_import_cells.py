@@ -262,3 +262,25 @@ def test_a_release_that_is_not_valid_is_not_imported(tmp_path):
     with pytest.raises(ValidationError) as caught:
         import_cells(tmp_path / "x.h5ad", default_design(), ImportCellsParams())
     assert {problem.where for problem in caught.value.problems} == {"layers/counts", "obs/phase"}
+
+
+def test_an_import_replaces_neither_its_source_nor_what_others_wrote(tmp_path, capsys):
+    cells = anndata.AnnData(
+        sp.csr_matrix(np.eye(4, dtype=np.float32) * 5),
+        obs=pd.DataFrame({"perturbation": ["control", "control", "A", "B"]}, index=list("abcd")),
+        var=pd.DataFrame(index=["A", "B", "C", "D"]),
+    )
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "other").mkdir()
+    source, foreign = tmp_path / "mine" / "rna.h5ad", tmp_path / "other" / "rna.h5ad"
+    cells.write_h5ad(source)
+    foreign.write_bytes(b"mine")
+    before = source.read_bytes()
+    assert run(["seq", "import-cells", str(source), str(tmp_path / "mine")]) == 2
+    assert "is read by this command" in capsys.readouterr().err
+    assert run(["seq", "import-cells", str(source), str(tmp_path / "other")]) == 2
+    assert "was not written by this command" in capsys.readouterr().err
+    assert source.read_bytes() == before and foreign.read_bytes() == b"mine"
+    for _ in range(2):
+        assert run(["seq", "import-cells", str(source), str(tmp_path / "new")]) == 0
+    assert "taken as activation" in capsys.readouterr().err

@@ -42,7 +42,7 @@ def import_cells(
 
     from hyped_core.design import read_design
     from hyped_core.params import load_params
-    from hyped_seq.ingest.import_cells import estimate_import, write_imported
+    from hyped_seq.ingest.import_cells import check_folder, estimate_import, write_imported
     from hyped_seq.ingest.import_cells import import_cells as run
     from hyped_seq.ingest.params import ImportCellsParams
 
@@ -51,6 +51,7 @@ def import_cells(
     if dry_run:
         click.echo(json.dumps(estimate_import(h5ad, design, params), sort_keys=True))
         return
+    check_folder(out_dir, h5ad)
     result = run(h5ad, design, params)
     write_imported(result, out_dir)
     if as_json:
@@ -59,3 +60,5 @@ def import_cells(
     kind = next(key for key in ("perturbations", "tags", "conditions") if key in record)
     groups = f"{len(record[kind])} {kind}"
     click.echo(f"{record['cells']} cells, {groups}; counts: {record['counts']}", err=True)
+    if record.get("direction_from", "").startswith("none"):
+        click.echo(f"directions: {record['direction_from']} (parameter `direction`)", err=True)

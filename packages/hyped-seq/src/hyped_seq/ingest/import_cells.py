@@ -12,8 +12,9 @@ import pandas as pd
 
 from hyped_core.container.cells_file import open_cells
 from hyped_core.design import Design, Perturbation
-from hyped_core.errors import InvalidDataError
+from hyped_core.errors import InvalidDataError, UsageError
 from hyped_core.io.atomic import write_json
+from hyped_core.io.outputs import check_output
 from hyped_seq.ingest.estimate import Rate, Shape, h5ad_shape, plan
 from hyped_seq.ingest.import_hashtags import import_hashtags, is_hashtag_table
 from hyped_seq.ingest.import_matrices import gene_symbols, matrices
@@ -27,7 +28,8 @@ from hyped_seq.readers.matrix import check_barcodes
 if TYPE_CHECKING:
     from anndata import AnnData
 
-OUTPUTS = ("rna.h5ad", "isoform.h5ad", "hto.h5ad", "import.json")
+RECORD = "import.json"
+OUTPUTS = ("rna.h5ad", "isoform.h5ad", "hto.h5ad", RECORD)
 
 
 @dataclass
@@ -143,13 +145,31 @@ def estimate_import(path: str | Path, design: Design, params: ImportCellsParams)
     return plan({"rna": shape}, ["rna.h5ad", "import.json"], rate)
 
 
+def check_folder(folder: str | Path, source: str | Path) -> None:
+    """Refuse a folder whose files of the names written are what is read, or were written by something else.
+
+    Raises
+    ------
+    UsageError
+        Which one it is.
+    """
+    folder = Path(folder)
+    there = [folder / name for name in OUTPUTS if (folder / name).exists()]
+    for path in there:
+        check_output(path, kind="file", inputs=[source])
+    if there and not (folder / RECORD).is_file():
+        raise UsageError(
+            "was not written by this command, and would be replaced", where=there[0], mend="name a new folder"
+        )
+
+
 def write_imported(result: Imported, folder: str | Path) -> None:
     """Write the modalities that are there and ``import.json``, all or none."""
     with output_files(folder, OUTPUTS) as out:
         for name, data in (("rna", result.rna), ("isoform", result.isoform), ("hto", result.hto)):
             if data is not None:
                 write_h5ad(data, out / f"{name}.h5ad")
-        write_json(out / "import.json", result.record)
+        write_json(out / RECORD, result.record)
 
 
 def _described(cells: AnnData, path: str | Path) -> dict[str, Perturbation]:

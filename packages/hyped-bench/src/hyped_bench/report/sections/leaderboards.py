@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hyped_bench.report.charts import GREY, PALETTE, Chart, Panel, Rule, Series
 from hyped_bench.report.context import Cell, ReportContext, Table, number_text
 from hyped_bench.report.inputs import Entry
@@ -61,7 +63,9 @@ def board(context: ReportContext, task: str, entries: list[Entry]) -> str:
             parts.append(figure(context, f"leaderboard_{task}{suffix}", task, entries, keys))
     parts += failures(context, entries)
     parts += remarks(context, task, entries)
-    parts += by_source(context, task, entries, [m for _, keys in shown for m in keys])
+    keys = [m for _, found in shown for m in found]
+    parts += by_source(context, task, entries, keys)
+    parts += by_subgroup(context, task, entries, keys)
     return context.join(parts)
 
 
@@ -209,6 +213,29 @@ def remarks(context: ReportContext, task: str, entries: list[Entry]) -> list[str
         ]
         parts.append(context.fold(f"Remarks of the runs on {task} ({len(lines)})", [context.items(lines)]))
     return parts
+
+
+def by_subgroup(context: ReportContext, task: str, entries: list[Entry], keys: list[Metric]) -> list[str]:
+    """Means over the units of each subgroup of a split (how much of a combination was seen), where one has them."""
+    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
+    for entry in entries:
+        table = entry.table("subgroups") if entry.status == "ok" else None
+        for row in [] if table is None else table.to_dict("records"):
+            found.setdefault((str(row["source"]), str(row["subgroup"])), {})[entry.model] = row
+    if not found or not keys:
+        return []
+    columns = [m.key for m in keys if any(m.key in row for rows in found.values() for row in rows.values())]
+    rows, marks = [], []
+    for (source, group), own in sorted(found.items()):
+        for entry in ordered([e for e in entries if e.model in own], keys[0]):
+            row = own[entry.model]
+            values = [None if value is None or value != value else float(value) for value in map(row.get, columns)]
+            rows.append([source, group, int(row["n_perturbations"]), entry.model, entry.kind, *values])
+            marks.append("control" if entry.kind == "control" else "")
+    heads = ["source", "subgroup", "n_perturbations", "model", "role", *columns]
+    caption = "Scores by subgroup of the split: means over its perturbations, models in the order of the first table"
+    sheet = Table(caption, heads, rows, marks=marks)
+    return [context.table(f"by_subgroup_{task}", sheet, folded=f"By subgroup ({len(found)})")]
 
 
 def by_source(context: ReportContext, task: str, entries: list[Entry], keys: list[Metric]) -> list[str]:

@@ -123,6 +123,33 @@ def protocol_of(entry: Entry, source: str) -> dict[str, Any]:
     return facts.get(source) or {"name": "held_out"}
 
 
+def called(entry: Entry, row: dict[str, Any]) -> str:
+    """Model of a row: GEARS by the paper's recipe under its name there, with a word where it began untrained."""
+    if row["protocol"] != RECIPE or entry.model not in GEARS:
+        return entry.model
+    return GEARS[entry.model] + ("" if pretrained(entry, row) else ", not pretrained")
+
+
+def pretrained(entry: Entry, row: dict[str, Any]) -> str:
+    """What the weights a row began with had learned from, as far as the record tells; empty where it began anew."""
+    source, record = str(row["source"]), entry.record or {}
+    told = ((record.get("facts") or {}).get("model") or {}).get(source) or {}
+    started = (told.get(str(row.get("fold"))) or {}).get("started_from")
+    if started is None:
+        return ""
+    first = started.get("from") or started
+    cells, said = first.get("cells") or {}, str(first.get("source") or "the record does not say of which cells")
+    if "train" in cells:
+        perturbations = f"{first.get('conditions')} perturbations"
+        said = f"trained on {cells['train']} cells ({cells.get('control', 0)} control) of {perturbations}"
+    sources = (record.get("params") or {}).get("sources") or []
+    configs = next((s.get("configs") or {} for s in sources if s.get("name") == source), {})
+    folder = {**(record.get("config") or {}), **(configs.get(entry.model) or {})}.get("pretrained")
+    said += f", folder {folder}" if folder else ""
+    moved = (started.get("transferred") or {}).get("genes") or {}
+    return said + (f"; {moved['shared']} of its genes are in this panel" if "shared" in moved else "")
+
+
 def table_3(context: ReportContext) -> list[str]:
     """Expression and embeddings of the experiment's conditions."""
     names = paper_names(context)
@@ -153,12 +180,11 @@ def table_3(context: ReportContext) -> list[str]:
     if not any(e.model == PUBLISHED for e in embedded):
         missing.append(f"Geneformer ({why_no_geneformer(context)})")
         lacking("Geneformer", "in silico", "G1, S, G2/M")
-    if not any(entry.model in GEARS for entry, _ in recipe):
+    if not any(pretrained(entry, row) for entry, row in recipe if entry.model in GEARS):
         missing.append(f"GEARS ({why_no_gears(context)})")
         lacking("GEARS", RECIPE, "all")
     for entry, row in found:
-        model = GEARS.get(entry.model, entry.model) if row["protocol"] == RECIPE else entry.model
-        place(entry, row, model, row["protocol"], row["over"])
+        place(entry, row, called(entry, row), row["protocol"], row["over"])
     if context.dataset == PAPER_DATASET:
         for model, perturbation, phase, *values in TABLE_3:
             embeds = model != "GEARS"
@@ -178,9 +204,10 @@ def table_3(context: ReportContext) -> list[str]:
     parts.append(
         context.note(
             'These four numbers compare raw means, so predicting "nothing changes" scores almost as high; the paper '
-            "reports no such control, the rows marked control are it. By the paper's recipe GEARS sees control cells "
-            "relabelled as the conditions, which trains it toward no change. Metrics on the change from control stand "
-            "in the leaderboard of the expression task. Errors of embeddings (MSE, MAE) are in units of each model's "
+            "reports no such control, the rows marked control are it. By the paper's recipe GEARS is first trained on "
+            "another screen; then it sees control cells relabelled as the conditions, which trains it toward no "
+            "change. Rows that began without the first half say so. Metrics on the change from control stand in the "
+            "leaderboard of the expression task. Errors of embeddings (MSE, MAE) are in units of each model's "
             "own space and do not compare between models."
         )
     )
@@ -206,6 +233,9 @@ def seen_3(
         parts.append(context.text(text))
     says = dict.fromkeys(protocol_of(entry, str(row["source"])).get("says", "") for entry, row in recipe)
     parts += [context.note(f"Protocol {RECIPE}: {text}") for text in says if text]
+    gears = [(called(entry, row), pretrained(entry, row)) for entry, row in recipe if entry.model in GEARS]
+    began = [(model, text) for model, text in dict.fromkeys(gears) if text]
+    parts += [context.note(f"{model} began with pretrained weights: {text}.") for model, text in began]
     if any(row["over"].endswith("by change") for _, row in recipe):
         parts.append(context.note("The genes were chosen by their true change: no model could have known them."))
     return parts
@@ -219,6 +249,9 @@ def why_no_gears(context: ReportContext) -> str:
     failed = [e for e in own if e.status != "ok"]
     if len(failed) == len(own):
         return "; ".join(f"{e.status}: {e.reason}" if e.reason else e.status for e in failed)
+    recipe = (row["protocol"] == RECIPE for _, row in expression_rows(context, own))
+    if any(recipe):
+        return "it was scored by the recipe's second half only, from weights that were not pretrained"
     return f"it was scored, but on no source of conditions with the protocol {RECIPE}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,10 @@ class ExpressionData:
 
     @property
     def confounded(self) -> bool:
-        """True where no pool holds both control and perturbed cells (and pools are known)."""
+        """True where no pool holds both control and perturbed cells (and pools of both are known)."""
         control = self.labels == CONTROL
-        return bool(self.pool.any()) and not set(self.pool[control]) & set(self.pool[~control])
+        ours, theirs = (set(self.pool[rows]) - {""} for rows in (control, ~control))
+        return bool(ours and theirs) and not ours & theirs
 
     def rows(self, name: str) -> npt.NDArray[np.intp]:
         """Row numbers of a perturbation's cells."""
@@ -105,7 +107,7 @@ class ExpressionData:
 
     def asked_genes(self) -> list[str]:
         """Every gene that some perturbation of the source changes, held-out ones included: names, nothing measured."""
-        return sorted({gene for name in set(self.labels) for gene in genes_of(name)})
+        return sorted({gene for name in set(self.labels) for gene in self.perturbations[name].genes})
 
     def _anndata(
         self,
@@ -155,7 +157,7 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
     names = np.asarray(cells.var_names, dtype=object)
     if len(set(names)) != len(names):
         raise InvalidDataError("has duplicate gene names", where=source.cells, mend="make var_names unique")
-    chosen = _genes(x, names, labels[rows], source)
+    chosen = _genes(x, names, labels[rows], known, source)
     data = ExpressionData(
         source=source,
         x=np.ascontiguousarray(x[:, chosen]),
@@ -183,10 +185,12 @@ def _relabelled_fold(names: list[str], source: ExpressionSource) -> Fold:
 
 
 def obs_column(obs: pd.DataFrame, name: str) -> npt.NDArray[np.object_]:
-    """A column of ``obs`` as text; empty text where it is absent."""
+    """A column of ``obs`` as text; empty text where it, or a cell's value in it, is absent."""
     if name not in obs:
         return np.full(len(obs), "", dtype=object)
-    return obs[name].astype(str).to_numpy(dtype=object)
+    text = obs[name].astype(str).to_numpy(dtype=object, copy=True)
+    text[obs[name].isna().to_numpy()] = ""
+    return text
 
 
 def screen_labels(cells: Any, source: ExpressionSource) -> tuple[npt.NDArray[np.object_], dict[str, Perturbation]]:
@@ -253,13 +257,17 @@ def subsample(
 
 
 def _genes(
-    x: npt.NDArray, names: npt.NDArray, labels: npt.NDArray, source: ExpressionSource
+    x: npt.NDArray,
+    names: npt.NDArray,
+    labels: npt.NDArray,
+    known: Mapping[str, Perturbation],
+    source: ExpressionSource,
 ) -> npt.NDArray[np.intp]:
     """Genes kept: all, or the most variable among control cells together with every perturbed gene."""
     if source.n_genes is None or source.n_genes >= len(names):
         return np.arange(len(names))
     variance = x[labels == CONTROL].var(axis=0)
-    perturbed = np.isin(names, [gene for label in set(labels) for gene in genes_of(label)])
+    perturbed = np.isin(names, sorted({gene for label in set(labels) for gene in known[label].genes}))
     order = np.lexsort((np.arange(len(names)), -variance, ~perturbed))
     return np.sort(order[: max(source.n_genes, int(perturbed.sum()))])
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hyped_bench.metrics import expression as measure
-from hyped_bench.splits import Fold, genes_of
+from hyped_bench.splits import Fold
 from hyped_bench.tasks.expression.data import ExpressionData
 from hyped_core.context import RunContext
 from hyped_core.design.model import CONTROL
@@ -57,7 +57,7 @@ def discrimination(data: ExpressionData, predictions: Predictions, truth: Predic
     control = data.mean(CONTROL)
     found = np.array([predictions[k].mean - control for k in keys])
     true = np.array([(truth[k].mean if k in truth else data.mean(k[2])) - control for k in keys])
-    excluded = np.array([np.isin(data.genes, genes_of(k[2])) for k in keys])
+    excluded = np.array([np.isin(data.genes, data.perturbations[k[2]].genes) for k in keys])
     columns = {
         f"pds_{kind}": measure.discrimination(found, true, kind, excluded)  # type: ignore[arg-type]
         for kind in ("l1", "l2", "cosine")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hyped_bench.splits import Fold
 from hyped_bench.tasks.base import (
     ModelFactory,
     Scores,
@@ -29,6 +30,7 @@ from hyped_bench.tasks.expression.scoring import (
     score_fold,
     subgroup_means,
 )
+from hyped_core.errors import HypedError, MissingDependencyError, MissingHardwareError, ParamsError
 
 INTERVALS = ("pearson_delta", "mse_relative", "energy_distance")
 MIN_UNITS = 8
@@ -48,6 +50,8 @@ class ExpressionTask(Task):
         self.data: dict[str, ExpressionData] = {}
         self.told: dict[str, dict[str, Any]] = {}
         """Source -> fold -> what the model said of itself in the last run."""
+        self.failed: frozenset[str] = frozenset()
+        """Sources beside the primary ones that the model failed on in the last run."""
 
     def inputs(self) -> list[str]:
         """Cells, the noise-free truth and the file of the split where there are such."""
@@ -76,23 +80,46 @@ class ExpressionTask(Task):
             self.warnings += self.data[source.name].remarks
 
     def run(self, make_model: ModelFactory) -> Predictions:
-        """Fit a fresh model a fold on what it may see, and predict the scored perturbations."""
+        """Fit a fresh model a fold on what it may see, and predict the scored perturbations.
+
+        A model that fails on a source beside the primary ones is not scored on that source, and a warning says why;
+        where it fails on a primary one the error is raised.
+        """
         found: Predictions = {}
-        self.told = {}
+        self.told, self.failed = {}, frozenset()
         work = [(data, fold) for data in self.data.values() for fold in data.folds]
         for data, fold in self.context.progress.track(work, "expression"):
-            source = data.source
-            model = make_model(source.configs) if source.configs else make_model()
-            model.fit(data.visible(fold), data.validation(fold), context=self.context)
-            control = data.control()
-            for name in fold.test:
-                result = model.predict(control.copy(), data.perturbations[name], context=self.context)
-                where = f"{source.name}/{name}"
-                values = checked_prediction(result, data.genes, where)
-                self._note_fallback(result, where)
-                found[source.name, fold.name, name] = self.predicted(values)
-            if said := getattr(model, "facts", None):
-                self.told.setdefault(source.name, {})[fold.name] = copy.deepcopy(dict(said))
+            name = data.source.name
+            if name in self.failed:
+                continue
+            try:
+                found |= self._predict_fold(make_model, data, fold)
+            except (MissingDependencyError, MissingHardwareError, ParamsError):
+                raise
+            except Exception as error:  # a stranger's code may raise anything
+                if data.source.primary or len(self.failed) + 1 == len(self.data):
+                    raise
+                self.failed |= {name}
+                self.told.pop(name, None)
+                reason = str(error) if isinstance(error, HypedError) else f"{type(error).__name__}: {error}"
+                self.warnings.append(f"{name}: not scored, the model failed on it: {reason}")
+        return {key: predicted for key, predicted in found.items() if key[0] not in self.failed}
+
+    def _predict_fold(self, make_model: ModelFactory, data: ExpressionData, fold: Fold) -> Predictions:
+        """Predictions of a fresh model for the scored perturbations of a fold."""
+        source = data.source
+        found: Predictions = {}
+        model = make_model(source.configs) if source.configs else make_model()
+        model.fit(data.visible(fold), data.validation(fold), context=self.context)
+        control = data.control()
+        for name in fold.test:
+            result = model.predict(control.copy(), data.perturbations[name], context=self.context)
+            where = f"{source.name}/{name}"
+            values = checked_prediction(result, data.genes, where)
+            self._note_fallback(result, where)
+            found[source.name, fold.name, name] = self.predicted(values)
+        if said := getattr(model, "facts", None):
+            self.told.setdefault(source.name, {})[fold.name] = copy.deepcopy(dict(said))
         return found
 
     def _note_fallback(self, result: Any, where: str) -> None:
@@ -126,7 +153,7 @@ class ExpressionTask(Task):
         """
         rows: list[dict[str, Any]] = []
         details: list[pd.DataFrame] = []
-        for data in self.data.values():
+        for data in (data for name, data in self.data.items() if name not in self.failed):
             pds = discrimination(data, predictions, truth or {})
             for fold in data.folds:
                 part = score_fold(
