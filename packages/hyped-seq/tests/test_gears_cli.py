@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -181,6 +183,47 @@ def test_dry_runs_write_nothing(folder):
     )
     assert found["perturbations"] > 1
     assert sorted(folder.rglob("*")) == before
+
+
+def test_estimates_are_not_below_what_is_taken(folder):
+    code = (
+        "import resource, sys; from click.testing import CliRunner; from hyped_seq.cli_gears_{0} import {0} as command;"
+        "done = CliRunner().invoke(command, sys.argv[1:], catch_exceptions=False); assert done.exit_code == 0;"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    predicted = [folder / "model", folder / "cells.h5ad", folder / "peak.h5ad", "--held-out"]
+    for name, command, given in (
+        ("train", train, arguments(folder, folder / "peak")), ("predict", predict, predicted),
+    ):  # fmt: skip
+        said = json.loads(run(command, *given, "--dry-run").out)["memory_mib"]
+        call = [sys.executable, "-c", code.format(name), *map(str, given)]
+        taken = float(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+        assert taken < said < 3 * taken
+
+
+def test_a_note_is_told_once(folder, tmp_path, caplog):
+    cells = anndata.read_h5ad(folder / "cells.h5ad")
+    labels = cells.obs["perturbation"].astype(str)
+    rows = [*np.flatnonzero(labels == "control"), *np.flatnonzero(labels == "P00")[:3]]
+    cells[rows].copy().write_h5ad(tmp_path / "few.h5ad")
+    found = run(train, tmp_path / "few.h5ad", tmp_path / "model", *arguments(folder, tmp_path)[2:])
+    assert (caplog.text + found.err).count("every epoch is run and the last one kept") == 1
+
+
+def test_a_split_holds_all_spellings_of_a_perturbation_out(folder, tmp_path):
+    cells = anndata.read_h5ad(folder / "cells.h5ad")
+    labels = cells.obs["perturbation"].astype(str).astype(object)
+    labels.iloc[np.flatnonzero(labels == "P00")[::2]] = "P00+ctrl"
+    cells.obs["perturbation"] = labels
+    cells.uns = {}
+    cells.write_h5ad(tmp_path / "spelled.h5ad")
+    split = tmp_path / "split.json"
+    known = [name for name in pd.unique(labels) if name not in ("control", "P00", "P00+ctrl")]
+    sets = {"train": known[1:], "validation": known[:1], "test": ["P00"]}
+    split.write_text(json.dumps(sets), encoding="utf-8")
+    run(train, tmp_path / "spelled.h5ad", tmp_path / "model", *arguments(folder, tmp_path)[2:], "--split-file", split)
+    tested = pd.read_csv(tmp_path / "model" / "test.csv")["cells"].tolist()
+    assert tested == [int(labels.isin(["P00", "P00+ctrl"]).sum())]
 
 
 def test_what_training_refuses(folder, tmp_path):

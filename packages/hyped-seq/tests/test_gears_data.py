@@ -12,6 +12,8 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hyped_core.design import Perturbation
+from hyped_core.errors import InvalidDataError
 from hyped_seq.gears.data import hold_out, training_cells
 from hyped_seq.gears.de_genes import group_moments, top_genes, welch_scores
 from hyped_seq.gears.pairs import learn_states, matched_pairs, random_pairs
@@ -198,6 +200,71 @@ def test_labels_are_read_through_their_records() -> None:
     assert data.perturbations[number].genes == ("G0",)
     assert data.signs()[number] == (-1.0,)
     assert data.sets({"G0": 4, "G1": 9})[number] == (4,)
+
+
+def test_cells_held_out_for_validation_change_no_training_pair() -> None:
+    cells = screen(("G0", "G1"))
+    before = training_cells(cells, FIXED)
+    held = before.validation
+    assert len(held) and len(set(before.condition[held])) == 2
+    x = cells.X.toarray()
+    x[held] = np.random.default_rng(1).permutation(x[held].ravel()).reshape(x[held].shape)
+    cells.X = sp.csr_matrix(x)
+    after = training_cells(cells, FIXED)
+    np.testing.assert_array_equal(after.pairs[before.train], before.pairs[before.train])
+    assert (after.cell_states[held] != before.cell_states[held]).any()
+
+
+@pytest.mark.parametrize("with_records", [False, True])
+def test_spellings_of_one_perturbation_are_one_condition(with_records: bool) -> None:
+    cells = screen(("G0", "G1", "G2", "G3", "G0+G1"))
+    labels = cells.obs["perturbation"].astype(object)
+    spelled = {"G0": ["G0", "G0+ctrl", "ctrl+G0"], "G0+G1": ["G1+G0", "G0+G1"]}
+    for name, ways in spelled.items():
+        rows = np.flatnonzero(labels == name)
+        labels.iloc[rows] = [ways[i % len(ways)] for i in range(len(rows))]
+    cells.obs["perturbation"] = labels
+    cells.uns["perturbations"] = {}
+    if with_records:
+        known = [Perturbation.from_name(n) for n in set(labels)]
+        records = {n: p.model_dump(mode="json") for n, p in zip(set(labels), known, strict=True)}
+        cells.uns["perturbations"] = records
+    plain = training_cells(screen(("G0", "G1", "G2", "G3", "G0+G1")), FIXED)
+    data = training_cells(cells, FIXED)
+    assert data.names == plain.names == ("control", "G0", "G0+G1", "G1", "G2", "G3")
+    np.testing.assert_array_equal(data.condition, plain.condition)
+    for seed in range(8):  # whichever is drawn, its gene set is not trained on
+        found = training_cells(cells, FIXED, seed=seed)
+        kinds = [frozenset(p.genes) for p in found.perturbations]
+        held, trained = ({kinds[i] for i in found.condition[rows]} for rows in (found.validation, found.train))
+        assert held and not held & trained
+
+
+def test_opposite_directions_are_two_conditions_and_a_gene_named_twice_is_refused() -> None:
+    cells = screen(("G0", "G1"))
+    cells.uns["perturbations"]["G1"]["changes"] = ({"gene": "G0", "direction": "suppression"},)
+    assert len(training_cells(cells, FIXED).names) == 3
+    cells.obs["perturbation"] = cells.obs["perturbation"].replace({"G1": "G0+G0"})
+    cells.uns["perturbations"] = {}
+    with pytest.raises(InvalidDataError, match="'G0.G0' names a gene twice"):
+        training_cells(cells, FIXED)
+
+
+def test_a_phase_that_is_missing_as_text_is_not_known() -> None:
+    cells = screen(("G0",))
+    some = np.arange(cells.n_obs) % 4 == 0
+    pairs = []
+    for missing in (np.nan, None, "nan", "None", "", "NA"):
+        cells.obs["phase"] = cells.obs["phase"].astype(object).where(~some, missing)
+        pairs.append(training_cells(cells, FIXED).pairs)
+    for found in pairs[1:]:
+        np.testing.assert_array_equal(found, pairs[0])
+
+
+def test_records_without_any_cell_are_told() -> None:
+    cells = screen(("G0", "G1"))
+    cells.uns["perturbations"]["G5"] = Perturbation.from_name("G5").model_dump(mode="json")
+    assert training_cells(cells, FIXED).silent == ("G5",)
 
 
 @pytest.mark.public

@@ -22,7 +22,7 @@ screen = runpy.run_path(str(Path(__file__).with_name("gears_cells.py")))["screen
 SMALL = GearsParams(epochs=1, hidden=8, batch_cells=16, state_dims=2, coexpression_threshold=0.2)
 
 
-def test_reference_means_are_those_of_the_unshuffled_loader_cell_by_cell() -> None:
+def test_reference_means_are_those_of_batches_in_order_of_conditions_cell_by_cell() -> None:
     params = SMALL.model_copy(update={"mode": "reference", "learning_rate": 0.02})
     cells = screen()
     model = fit(cells, params, context=RunContext())

@@ -104,6 +104,23 @@ def test_a_config_that_does_not_fit_is_named(folder, changes, kind, words):
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("coexpress_threshold", 1.0),
+        ("num_similar_genes_go_graph", 0),
+        ("num_similar_genes_go_graph", float("nan")),
+        ("direction_lambda", -0.1),
+        ("direction_lambda", float("nan")),
+        ("uncertainty_reg", float("inf")),
+    ],
+)
+def test_a_setting_out_of_range_is_named(folder, name, value):
+    rewritten(folder, **{name: value})
+    with pytest.raises(CorruptFileError, match=f"config.pkl.*{name} is {value}"):
+        load_official(folder, **NAMES)
+
+
 @pytest.mark.parametrize("name", ["config.pkl", "model.pt"])
 def test_missing_cut_and_foreign_files(folder, name):
     whole = (folder / name).read_bytes()

@@ -120,8 +120,15 @@ def test_fallback_says_which_genes_nothing_speaks_of(fixed):
     assert "P20" in fallback(nothing, Perturbation.from_name("P00+P20"))
     joined = replace(checkpoint, perturbation_graph=Graph([nodes["P00"]], [nodes["P20"]], [0.3], len(nodes)))
     assert fallback(joined, Perturbation.from_name("P20")) == ""
-    against = replace(checkpoint, perturbation_graph=Graph([nodes["P20"]], [nodes["P00"]], [0.3], len(nodes)))
-    assert "P20" in fallback(against, Perturbation.from_name("P20"))
+    taken = replace(checkpoint, perturbation_graph=Graph([nodes["P20"]], [nodes["P00"]], [0.3], len(nodes)))
+    assert fallback(taken, Perturbation.from_name("P20")) == ""  # training P00 teaches P20's vector too
+    third = nodes["P21"]
+    shared_one = replace(
+        checkpoint, perturbation_graph=Graph([third, third], [nodes["P00"], nodes["P20"]], [0.3, 0.3], len(nodes))
+    )
+    assert "P21" not in checkpoint.trained_genes and fallback(shared_one, Perturbation.from_name("P20")) == ""
+    onward = replace(checkpoint, perturbation_graph=Graph([nodes["P20"]], [third], [0.3], len(nodes)))
+    assert "P20" in fallback(onward, Perturbation.from_name("P20"))  # a stranger's neighbour
     unsaid = replace(nothing, trained_genes=())
     assert fallback(unsaid, Perturbation.from_name("P20")) == ""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import runpy
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +109,7 @@ def test_training_can_be_made_longer(tmp_path: Path) -> None:
 
 def test_state_of_other_cells_or_parameters_is_refused(tmp_path: Path) -> None:
     fit(screen(), SMALL, folder=tmp_path, context=CONTEXT)
-    with pytest.raises(InvalidDataError, match="other cells, or with other parameters"):
+    with pytest.raises(InvalidDataError, match="other cells or graphs, or with other parameters"):
         fit(screen(seed=1), SMALL, folder=tmp_path, context=CONTEXT)
     with pytest.raises(InvalidDataError, match="other parameters"):
         fit(screen(), SMALL.model_copy(update={"weight_decay": 0.0}), folder=tmp_path, context=CONTEXT)
@@ -114,6 +117,26 @@ def test_state_of_other_cells_or_parameters_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(CorruptFileError, match="no state of training"):
         fit(screen(), SMALL, folder=tmp_path, context=CONTEXT)
+
+
+def test_state_of_other_graphs_is_refused_and_that_of_the_same_from_another_path_is_not(tmp_path: Path) -> None:
+    fit(screen(), SMALL, terms=TERMS, extra=("AAA1",), folder=tmp_path, context=CONTEXT)
+    half = terms_of({f"G{i}": [f"t{i % 4}"] for i in range(6)}, "test")
+    for other in ({"terms": half, "extra": ("AAA1",)}, {"extra": ("AAA1",)}, {"terms": TERMS, "extra": ("ZZZ1",)}):
+        with pytest.raises(InvalidDataError, match="other cells or graphs"):
+            fit(screen(), SMALL, folder=tmp_path, context=CONTEXT, **other)
+    moved = SMALL.model_copy(update={"terms": "elsewhere.gmt"})
+    fit(screen(), moved, terms=TERMS, extra=("AAA1",), folder=tmp_path, context=CONTEXT)
+
+
+def test_the_epochs_script_runs_without_a_gpu(tmp_path: Path) -> None:
+    script = Path(__file__).parents[3] / "benchmarks" / "gpu_gears.py"
+    command = [sys.executable, script, "--device", "cpu", "--tiny", "--epochs", "2", "--out", tmp_path / "out.json"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert json.loads(done.stdout) == facts
+    assert 0 < facts["epoch_without_evaluation_s"] <= facts["epoch_s"]
+    assert facts["times_faster_than_published"] is None  # of another size
 
 
 def test_the_epoch_of_least_validation_error_is_kept() -> None:
@@ -168,7 +191,8 @@ def test_control_cells_relabelled_as_conditions_teach_no_change() -> None:
 
 
 def test_training_goes_on_from_a_checkpoint() -> None:
-    first = fit(screen(), SMALL, terms=TERMS, context=CONTEXT)
+    long = SMALL.model_copy(update={"epochs": 6, "learning_rate": 0.01})
+    first = fit(screen(), long, terms=TERMS, context=CONTEXT)
     before = weights(first)
     second = fit(screen(("G1", "G3"), seed=4), SMALL, start=first, context=CONTEXT)
     assert weights(first) == before  # it is copied

@@ -28,7 +28,7 @@ from hyped_core.errors import (  # noqa: E402
 from hyped_seq.cli_geneformer_embed import embed as embed_command  # noqa: E402
 from hyped_seq.geneformer.architecture import Architecture  # noqa: E402
 from hyped_seq.geneformer.dictionaries import build_dictionaries, load_dictionaries  # noqa: E402
-from hyped_seq.geneformer.embed_run import embed_file, perturbation_of  # noqa: E402
+from hyped_seq.geneformer.embed_run import embed_file  # noqa: E402
 from hyped_seq.geneformer.embedding import embed_tokens  # noqa: E402
 from hyped_seq.geneformer.encoder import Encoder  # noqa: E402
 from hyped_seq.geneformer.model import Geneformer, GeneformerConfig, load_model  # noqa: E402
@@ -41,6 +41,7 @@ from hyped_seq.geneformer.tiny import (  # noqa: E402
 )
 from hyped_seq.geneformer.tokenizer import Tokenizer  # noqa: E402
 from hyped_seq.geneformer.weights import load_weights, save_weights  # noqa: E402
+from hyped_seq.perturb_option import perturbation_of  # noqa: E402
 
 CONTEXT = RunContext()
 MYOD1, PRRX1 = "ENSG00000129152", "ENSG00000116132"

@@ -24,10 +24,11 @@ from hyped_seq.geneformer.dictionaries import load_dictionaries  # noqa: E402
 from hyped_seq.geneformer.masked_lm import MaskedLM, MaskedTokens, first_model, mask_tokens  # noqa: E402
 from hyped_seq.geneformer.pretrain import pretrain, schedule  # noqa: E402
 from hyped_seq.geneformer.pretrain_baselines import baselines  # noqa: E402
-from hyped_seq.geneformer.pretrain_data import batches, estimate_pretrain, n_held_out, select_cells, shards  # noqa: E402
+from hyped_seq.geneformer.pretrain_data import batches, estimate_pretrain, n_held_out, shards  # noqa: E402
 from hyped_seq.geneformer.pretrain_params import PretrainParams  # noqa: E402
 from hyped_seq.geneformer.tokens import TokenSets  # noqa: E402
 from hyped_seq.geneformer.weights import load_weights  # noqa: E402
+from hyped_seq.readers.cells import select_cells  # noqa: E402
 
 SMALL = PretrainParams(hidden=16, heads=2, feed_forward=16, max_tokens=64, steps=12, batch_cells=6, checks=3)
 

@@ -77,7 +77,7 @@ def predict(
         )
     need_torch()
     from hyped_seq.gears.predict_run import estimate_predict, held_out_of, predict_file, read_perturbations
-    from hyped_seq.geneformer.embed_run import perturbation_of
+    from hyped_seq.perturb_option import perturbation_of
 
     if listed is not None:
         perturbations = read_perturbations(listed)

@@ -138,4 +138,3 @@ def messages(report: dict[str, Any]) -> Iterator[str]:
             f"test, {name} ({values['perturbations']}): top-20 DE error {values['mse_de']:.4g} (no change "
             f"{values['mse_de_no_change']:.4g}), correlation of change {values['pearson_change']:.3f}"
         )
-    yield from model["notes"]

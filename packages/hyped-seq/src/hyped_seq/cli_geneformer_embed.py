@@ -113,8 +113,9 @@ def embed(
     from hyped_core.context import RunContext, default_progress
     from hyped_core.errors import UsageError
     from hyped_core.params import build
-    from hyped_seq.geneformer.embed_run import embed_file, estimate_embed, perturbation_of
+    from hyped_seq.geneformer.embed_run import embed_file, estimate_embed
     from hyped_seq.geneformer.model import GeneformerConfig
+    from hyped_seq.perturb_option import perturbation_of
 
     if level is not None and mode == "token":
         raise UsageError(

@@ -67,9 +67,10 @@ def pretrain(
     from hyped_core.errors import MissingDependencyError
     from hyped_core.io.outputs import check_output
     from hyped_core.params import load_params
-    from hyped_seq.geneformer.pretrain_data import estimate_pretrain, read_cells, select_cells
+    from hyped_seq.geneformer.pretrain_data import estimate_pretrain
     from hyped_seq.geneformer.pretrain_params import PretrainParams
     from hyped_seq.geneformer.weights import CARD
+    from hyped_seq.readers.cells import read_cells, select_cells
 
     params_file = [params_ref.partition("#")[0]] if params_ref else []
     check_output(out, kind="folder", inputs=[cells, *params_file], marks=[CARD])

@@ -117,12 +117,40 @@ def perturbation_of(name: str, records: Mapping[str, Mapping], where: str) -> Pe
             f"cells are labelled {name!r}, which uns['perturbations'] has no record of ({examples(list(records))})",
             where=f"{where}/obs/perturbation", mend="add the record, or correct the label",
         )
+    if len(set(found.genes)) < len(found.genes):
+        raise InvalidDataError(
+            f"{name!r} names a gene twice", where=f"{where}/uns/perturbations", mend="name each gene once"
+        )
     if found.is_control:
         raise InvalidDataError(
             f"{name!r} changes no gene", where=f"{where}/uns/perturbations",
             mend=f"name control cells {CONTROL!r}, or say which genes are changed",
         )
     return found
+
+
+def conditions_of(
+    labels: np.ndarray, records: Mapping[str, Mapping], where: str
+) -> tuple[np.ndarray, dict[str, Perturbation]]:
+    """One name for every condition: labels whose genes and directions are the same become the first of them (sorted).
+
+    Returns
+    -------
+    (cells,) labels, and what each stands for: ``A+ctrl`` is ``A``, ``B+A`` is ``A+B``.
+
+    Raises
+    ------
+    InvalidDataError
+        See `perturbation_of`.
+    """
+    first: dict[frozenset[tuple[str, str]], str] = {frozenset(): CONTROL}
+    alias: dict[str, str] = {}
+    found: dict[str, Perturbation] = {}
+    for name in sorted(set(labels), key=lambda name: (name != CONTROL, name)):
+        perturbation = perturbation_of(name, records, where)
+        alias[name] = first.setdefault(frozenset((c.gene, c.direction) for c in perturbation.changes), name)
+        found.setdefault(alias[name], perturbation)
+    return np.array([alias[label] for label in labels], dtype=object), found
 
 
 def check_known(genes: Sequence[str], known: Mapping[str, int] | Sequence[str], *, where: object = None) -> None:

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError
-from hyped_seq.gears.checks import check_panel, examples, labels_of, log_matrix, perturbation_of, records_of
+from hyped_seq.gears.checks import check_panel, conditions_of, examples, labels_of, log_matrix, records_of
 from hyped_seq.gears.de_genes import group_moments, top_genes, welch_scores
 from hyped_seq.gears.pairs import CellStates, learn_states, matched_pairs, random_pairs
 
@@ -39,7 +39,8 @@ class TrainingCells:
     ----------
     x : (cells, genes) float32 rows, ln(1 + counts per 10,000); training cells first.
     genes, symbols : names of the columns, and the symbols perturbations are named by.
-    names : of the conditions; the first is the control.
+    names : of the conditions; the first is the control. Labels of the same genes and directions (``A``, ``A+ctrl``) are
+        one condition.
     perturbations : what each condition stands for.
     condition : (cells,) number of each cell's condition.
     train : rows trained on, control cells among them.
@@ -54,6 +55,7 @@ class TrainingCells:
     cell_states : (cells, k) float32 state of every cell, or None.
     rule : how cells were held out for validation, in words.
     notes : what the user should be told.
+    silent : names in ``uns["perturbations"]`` that no cell is labelled with.
     """
 
     x: sp.csr_matrix
@@ -73,6 +75,7 @@ class TrainingCells:
     cell_states: npt.NDArray[np.float32] | None
     rule: str
     notes: tuple[str, ...]
+    silent: tuple[str, ...] = ()
 
     @property
     def perturbed_genes(self) -> tuple[str, ...]:
@@ -146,13 +149,13 @@ def training_cells(
             records = {**records_of(validation), **records}
         else:
             notes.append("the validation cells hold no perturbed cell: cells were held out of the training cells")
+    silent = tuple(sorted(set(records) - set(labels) - {CONTROL}))
+    conditions_of(labels[:n_train], records, "cells")
+    labels, stands_for = conditions_of(labels, records, "validation" if held else "cells")
     names = (CONTROL, *sorted(set(labels) - {CONTROL}))
     number = {name: i for i, name in enumerate(names)}
     condition = np.array([number[label] for label in labels], dtype=np.int64)
-    perturbations = tuple(
-        perturbation_of(name, records, "cells" if (condition[:n_train] == i).any() else "validation")
-        for i, name in enumerate(names)
-    )
+    perturbations = tuple(stands_for[name] for name in names)
     if held:
         train, out = np.arange(n_train), np.arange(n_train, n_train + held)
         rule = f"{held} cells of {len(np.unique(condition[out]))} perturbations were given for validation"
@@ -172,8 +175,8 @@ def training_cells(
         x=x, genes=genes, symbols=_symbols(cells), names=names, perturbations=perturbations, condition=condition,
         train=train, validation=out, control=control,
         control_mean=np.asarray(x[control].mean(axis=0, dtype=np.float64), dtype=np.float32).ravel(),
-        pairs=_pairs(condition, control, cell_states, phases, params, seed), states=states, cell_states=cell_states,
-        rule=rule, notes=tuple(notes), **gene_sets,
+        pairs=_pairs(condition, train, control, cell_states, phases, params, seed), states=states,
+        cell_states=cell_states, rule=rule, notes=tuple(notes), silent=silent, **gene_sets,
     )  # fmt: skip
 
 
@@ -219,9 +222,13 @@ def _symbols(cells: AnnData) -> tuple[str, ...]:
 
 
 def _phases(cells: AnnData) -> npt.NDArray[np.object_]:
+    """``obs["phase"]``; empty where it is not known (missing, or text such as ``nan``)."""
+    from hyped_seq.ingest.perturbations import without_value
+
     if "phase" not in cells.obs:
         return np.full(cells.n_obs, "", dtype=object)
-    return cells.obs["phase"].astype(object).map(lambda phase: phase if isinstance(phase, str) else "").to_numpy(object)
+    phases = cells.obs["phase"].astype(object)
+    return phases.where(~without_value(cells.obs["phase"]), "").astype(str).to_numpy(object)
 
 
 def _states(
@@ -238,6 +245,7 @@ def _states(
 
 def _pairs(
     condition: Ints,
+    train: Ints,
     control: Ints,
     states: npt.NDArray[np.float32] | None,
     phases: npt.NDArray[np.object_],
@@ -248,7 +256,7 @@ def _pairs(
         return random_pairs(condition, control, seed=seed)
     known = sorted(set(phases) - {""})
     phase = np.array([known.index(p) if p else -1 for p in phases], dtype=np.int64)
-    return matched_pairs(condition, control, states, phase, seed=seed)
+    return matched_pairs(condition, control, states, phase, train=train, seed=seed)
 
 
 def _gene_sets(x: sp.csr_matrix, condition: Ints, train: Ints, conditions: int) -> dict[str, npt.NDArray]:

@@ -34,8 +34,9 @@ class EvaluationSet:
     conditions : (n,) numbers of the conditions with cells, rising.
     counts : (n,) cells.
     base, truth : (n, genes) mean of the control cells a prediction starts from, and of the cells themselves.
-    firsts : (n,) share of the cells that stand first in a batch of the original's unshuffled loader: these alone see
-        the co-expression graph in mode ``reference``.
+    firsts : (n,) share of the cells that stand first in a batch where batches follow the order of conditions: these
+        alone see the co-expression graph in mode ``reference``. A stand-in without chance: the original shuffles the
+        training and validation cells it evaluates, and leaves only the test cells in order.
     states : (cells, k) states of control cells that changes are averaged over, or None.
     """
 

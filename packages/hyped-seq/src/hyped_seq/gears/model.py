@@ -186,11 +186,11 @@ def pretrained_for(
     from hyped_seq.gears.checkpoint import load_checkpoint
     from hyped_seq.gears.data import training_cells
     from hyped_seq.gears.graphs import coexpression_graph, term_graph
-    from hyped_seq.gears.train import graph_cells, vocabulary
+    from hyped_seq.gears.train import graph_cells, training_seed, vocabulary
     from hyped_seq.gears.transfer import match_names, transfer
 
     old = load_checkpoint(params.pretrained)
-    seed = int(context.rng("gears", params.seed).integers(2**31))
+    seed = training_seed(context, params)
     data = training_cells(cells, params, validation=validation, seed=seed)
     names = vocabulary(data, extra)
     others = np.setdiff1d(np.arange(len(old.perturbations)), match_names(old.perturbations, names).old)

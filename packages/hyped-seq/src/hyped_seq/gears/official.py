@@ -24,6 +24,7 @@ from hyped_seq.gears.params import GearsParams
 CONFIG, STATE = "config.pkl", "model.pt"
 _PARALLEL = "module."
 _MEND = "give the folder that cell-gears' save_model wrote, both files of one model"
+_RANGES = {"neighbours": "1 at least", "coexpression_threshold": "from 0 to below 1"}
 _GRAPHS = {"G_coexpress": "co-expression", "G_go": "perturbation"}
 
 
@@ -110,7 +111,7 @@ def load_official(
         uncertainty=architecture.uncertainty,
         state_dims=0,
         pairs="random",
-        **_settings(config),
+        **_settings(config, folder / CONFIG),
     )
     return Checkpoint(
         network=network.eval().requires_grad_(False),
@@ -193,17 +194,31 @@ def _graph(config: Mapping[str, Any], name: str, nodes: int, folder: Path) -> Gr
         raise CorruptFileError(error.message, where=where, mend=_MEND) from error
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the config says of training, by our names; what it leaves out keeps the default."""
+def _settings(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What the config says of training, by our names; what it leaves out keeps the default.
+
+    Raises
+    ------
+    CorruptFileError
+        A value is out of its range.
+    """
     names = {
         "num_similar_genes_go_graph": "neighbours",
         "coexpress_threshold": "coexpression_threshold",
         "uncertainty_reg": "uncertainty_weight",
         "direction_lambda": "direction_weight",
     }
-    kinds = {"neighbours": int}
-    return {
-        ours: kinds.get(ours, float)(config[theirs])
-        for theirs, ours in names.items()
-        if isinstance(config.get(theirs), int | float | np.number) and not isinstance(config[theirs], bool)
-    }
+    found: dict[str, Any] = {}
+    for theirs, ours in names.items():
+        value = config.get(theirs)
+        if not isinstance(value, int | float | np.number) or isinstance(value, bool):
+            continue
+        try:
+            if not np.isfinite(value):
+                raise ValueError("not finite")
+            found |= {ours: int(value) if ours == "neighbours" else float(value)}
+            GearsParams(**{ours: found[ours]})
+        except ValueError as error:  # pydantic's are of this kind too
+            limits = _RANGES.get(ours, "from 0")
+            raise CorruptFileError(f"{theirs} is {value}, it must be {limits}", where=path, mend=_MEND) from error
+    return found

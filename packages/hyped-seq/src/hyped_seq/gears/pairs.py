@@ -85,12 +85,20 @@ def random_pairs(condition: Ints, control: Ints, *, seed: int) -> Ints:
 
 
 def matched_pairs(
-    condition: Ints, control: Ints, states: npt.NDArray[np.float32], phase: Ints, *, seed: int, nearest: int = NEAREST
+    condition: Ints,
+    control: Ints,
+    states: npt.NDArray[np.float32],
+    phase: Ints,
+    *,
+    train: Ints | None = None,
+    seed: int,
+    nearest: int = NEAREST,
 ) -> Ints:
     """(cells,) row of a control cell of similar state, drawn among the ``nearest``; itself for a control cell.
 
     What a perturbation does to the state is taken off before: of each cell's state its condition's mean difference
-    from control cells of the same phase. Where a cell's phase is known and control cells of it are there, the pair is
+    from control cells of the same phase, taken over its training cells (over all of a condition that has none, whose
+    pairs no training sees). Where a cell's phase is known and control cells of it are there, the pair is
     among these.
 
     Parameters
@@ -99,6 +107,7 @@ def matched_pairs(
     control : rows to draw from.
     states : (cells, k).
     phase : (cells,) number of the phase, -1 where it is not known.
+    train : rows trained on; all where None.
     """
     from scipy.spatial import cKDTree
 
@@ -113,10 +122,12 @@ def matched_pairs(
     for number in known[known >= 0]:
         pools[int(number)] = control[phase[control] == number]
         expected[phase == number] = states[pools[int(number)]].mean(axis=0, dtype=np.float64)
+    trained = np.ones(len(condition), dtype=bool) if train is None else np.isin(np.arange(len(condition)), train)
     wanted = states.astype(np.float64)
     for number in np.unique(condition[condition != 0]):
         rows = np.flatnonzero(condition == number)
-        wanted[rows] -= (states[rows] - expected[rows]).mean(axis=0)
+        seen = rows[trained[rows]] if trained[rows].any() else rows
+        wanted[rows] -= (states[seen] - expected[seen]).mean(axis=0)
     rng = np.random.default_rng([seed, 13])
     drawn = rng.random(len(condition))
     pairs = np.full(len(condition), -1, dtype=np.int64)

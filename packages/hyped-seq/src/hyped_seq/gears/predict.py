@@ -136,23 +136,29 @@ def moved_cells(x: Singles, change: Singles) -> Singles:
 def fallback(checkpoint: Checkpoint, perturbation: Perturbation) -> str:
     """Which genes neither training cells nor the perturbation graph say anything of; empty where there are none.
 
-    A gene is spoken for where training cells had it perturbed, or where its vector takes from that of such a gene: a
-    path of edges as long as there are graph convolutions, at most. Of a checkpoint that does not say what it was
-    trained on (an official one), nothing can be said.
+    A gene's vector is made of those of the nodes it takes from: paths of edges into it as long as there are graph
+    convolutions. Training teaches what the genes perturbed in it take from; a gene is spoken for where it takes from
+    any of these too. Of a checkpoint that does not say what it was trained on (an official one), nothing can be said.
     """
     if not checkpoint.trained_genes:
         return ""
     positions, graph = checkpoint.positions, checkpoint.perturbation_graph
-    reached = np.zeros(graph.nodes, dtype=bool)
-    reached[[positions[gene] for gene in checkpoint.trained_genes if gene in positions]] = True
-    for _ in range(checkpoint.architecture.perturbation_layers):
-        reached[graph.targets[reached[graph.sources] & (graph.weights > 0)]] = True
+    into = graph.normalised()  # a row holds what a node takes from, itself included
+    into.eliminate_zeros()
+    taught = np.zeros(graph.nodes, dtype=bool)
+    taught[[positions[gene] for gene in checkpoint.trained_genes if gene in positions]] = True
+    layers = range(checkpoint.architecture.perturbation_layers)
+    for _ in layers:
+        taught = into.T.astype(bool) @ taught
+    reached = taught
+    for _ in layers:
+        reached = into.astype(bool) @ reached
     silent = [gene for gene in perturbation.genes if not reached[positions[gene]]]
     if not silent:
         return ""
     return (
         f"no term or training cell says anything of {', '.join(silent)}: no cell with it perturbed was trained on, and "
-        "no gene that was is its neighbour in the perturbation graph"
+        "in the perturbation graph it shares no neighbour with a gene that was"
     )
 
 

@@ -21,13 +21,16 @@ from hyped_seq.gears.checks import check_panel
 from hyped_seq.gears.model import control_matrix
 from hyped_seq.gears.predict import predict_cells, threads
 from hyped_seq.gears.train_run import FLOPS, REPORT, check_out
-from hyped_seq.geneformer.embed_run import perturbation_of
-from hyped_seq.geneformer.pretrain_data import read_cells, select_cells
+from hyped_seq.perturb_option import perturbation_of
+from hyped_seq.readers.cells import read_cells, select_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from hyped_core.context import RunContext
+
+_BASE_MIB = 600
+"""Memory of a prediction beside what its sizes explain: the interpreter, PyTorch and the other libraries."""
 
 
 def predict_file(
@@ -160,7 +163,8 @@ def estimate_predict(
     checkpoint = load_checkpoint(model)
     for perturbation in perturbations:
         checkpoint.encode(perturbation)
-    each = min(max_cells, select_cells(read_cells(cells), where, cells).n_obs)
+    present = select_cells(read_cells(cells), where, cells)
+    each = min(max_cells, present.n_obs)
     genes, hidden, number = len(checkpoint.genes), checkpoint.architecture.hidden, len(perturbations)
     values = number * each * genes * (2 if checkpoint.architecture.uncertainty else 1)
     return {
@@ -168,7 +172,7 @@ def estimate_predict(
         "cells": number * each,
         "genes": genes,
         "seconds": round(1 + (number * genes * hidden**2 * 8 + 2 * values * hidden) / FLOPS + values / 2e7, 1),
-        "memory_mib": round(values * 8 / 2**20),
+        "memory_mib": round(_BASE_MIB + (values * 8 + present.n_obs * present.n_vars * 8) / 2**20),
         "disk_mib": round(values * 4 / 2**20 + 0.1, 1),
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hyped_seq.geneformer.cpu_layers import available
+from hyped_seq.cpu_products import available, fused_product
 
 
 def product(
@@ -17,7 +17,7 @@ def product(
     """
     if rows.device.type == "cpu" and rows.dtype == torch.float32 and not torch.is_grad_enabled() and available():
         kind = "relu" if rectified else "none"
-        found = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, kind, [], "")
+        found = fused_product(rows, weight, bias, activation=kind)
         return found if out is None else out.copy_(found)
     if bias is None:
         found = torch.mm(rows, weight.T, out=out)

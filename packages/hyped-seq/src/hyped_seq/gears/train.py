@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,7 @@ from hyped_seq.gears.evaluate import evaluation_set, predicted_means, scores, su
 from hyped_seq.gears.graphs import Graph, coexpression_graph, term_graph
 from hyped_seq.gears.loss import autofocus_loss
 from hyped_seq.gears.network import Architecture, Batch, GearsNetwork
+from hyped_seq.gears.predict import threads
 from hyped_seq.gears.train_state import TrainState, fingerprint, read_state, write_state
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def fit(
         The loss became infinite.
     """
     device = _device(context.device)
-    seed = int(context.rng("gears", params.seed).integers(2**31))
+    seed = training_seed(context, params)
     if start is not None:
         check_panel([str(name) for name in cells.var_names], start.genes, where="cells/var_names")
     data = training_cells(
@@ -93,7 +93,7 @@ def fit(
     checkpoint = _first(data, params, terms, extra, seed) if start is None else _go_on(data, params, start)
     for note in data.notes:
         LOG.warning("gears: %s", note)
-    with _threads(context.threads):
+    with threads(context.threads):
         run = _Run(data, checkpoint, params, seed, device, context)
         state = run.train(folder)
     network = checkpoint.network
@@ -102,6 +102,11 @@ def fit(
     checkpoint.history = pd.DataFrame(state.history)
     checkpoint.facts = _facts(data, checkpoint, state, seed)
     return checkpoint
+
+
+def training_seed(context: RunContext, params: GearsParams) -> int:
+    """Seed of weights, pairs and order of cells: of the run's seed and the parameters'."""
+    return int(context.rng("gears", params.seed).integers(2**31))
 
 
 def vocabulary(data: TrainingCells, extra: Sequence[str] = ()) -> tuple[str, ...]:
@@ -190,6 +195,7 @@ class _Run:
         context: RunContext,
     ) -> None:  # fmt: skip
         self.data, self.params, self.seed, self.device, self.context = data, params, seed, device, context
+        self.checkpoint = checkpoint
         self.sets = data.sets(checkpoint.positions)
         self.signs = data.signs() if params.direction == "signed" else None
         self.network = checkpoint.network.to(device)
@@ -214,7 +220,7 @@ class _Run:
         state = TrainState()
         if folder is not None:
             folder = Path(folder)
-            mark = fingerprint(self.data, params, self.seed, self.network.state_dict())
+            mark = fingerprint(self.data, params, self.seed, self.checkpoint)
             state = read_state(folder, mark, self.network, optimiser)
             if state.epoch > params.epochs:
                 raise InvalidDataError(
@@ -302,11 +308,9 @@ class _Run:
 def _facts(data: TrainingCells, checkpoint: Checkpoint, state: TrainState, seed: int) -> dict[str, object]:
     """What the model is, JSON-able; no time and no path."""
     perturbed, graph = checkpoint.perturbation_graph, checkpoint.gene_graph
-    joined = np.zeros(perturbed.nodes, dtype=bool)
-    others = perturbed.sources != perturbed.targets
-    joined[perturbed.sources[others]] = joined[perturbed.targets[others]] = True
+    isolated = perturbed.isolated()
     zero = np.asarray(data.x[data.train].getnnz(axis=0)).ravel() == 0
-    alone = [g for g in data.perturbed_genes if not joined[checkpoint.positions[g]]]
+    alone = [g for g in data.perturbed_genes if isolated[checkpoint.positions[g]]]
     return checkpoint.facts | {
         "mode": checkpoint.architecture.mode,
         "direction": checkpoint.params.direction,
@@ -323,6 +327,7 @@ def _facts(data: TrainingCells, checkpoint: Checkpoint, state: TrainState, seed:
         "epochs": state.epoch,
         "best_epoch": state.best_epoch,
         "best_validation_mse_de": None if math.isnan(state.best) else round(state.best, 9),
+        "conditions_without_cells": list(data.silent),
         "notes": list(data.notes),
         "seed": seed,
     }
@@ -333,13 +338,3 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MissingHardwareError("there is no CUDA device here", where="device", mend="use the device cpu")
     return device
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, number))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

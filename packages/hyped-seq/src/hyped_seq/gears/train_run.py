@@ -21,14 +21,14 @@ from hyped_core.io.atomic import atomic_path, remove, write_json, write_text
 from hyped_core.io.outputs import check_output
 from hyped_core.splits import GearsKind, GearsSplit, custom_split, gears_split
 from hyped_seq.gears.checkpoint import TEXT, Checkpoint
-from hyped_seq.gears.checks import labels_of, log_matrix, perturbation_of, records_of
+from hyped_seq.gears.checks import conditions_of, labels_of, log_matrix, perturbation_of, records_of
 from hyped_seq.gears.de_genes import group_moments, top_genes, welch_scores
 from hyped_seq.gears.evaluate import METRICS, EvaluationSet, scores
 from hyped_seq.gears.model import pretrained_for
 from hyped_seq.gears.predict import fallback, predict_means, threads
 from hyped_seq.gears.terms import read_terms
 from hyped_seq.gears.train import fit
-from hyped_seq.geneformer.pretrain_data import read_cells, select_cells
+from hyped_seq.readers.cells import read_cells, select_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 LOSS, SPLIT, REPORT, TEST = "loss.csv", "split.json", "report.json", "test.csv"
 FLOPS = 1.5e10
 """Floating point operations a second that one core is taken to do in an estimate."""
+_BASE_MIB = 800
+"""Memory of a training beside what its sizes explain: the interpreter, PyTorch and the other libraries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,9 @@ def estimate_train(cells: str | Path, params: GearsParams, *, where: Sequence[st
         "perturbations": kinds - 1,
         "steps": steps,
         "seconds": round(3 + steps * rows * hidden**2 * 8 * 3 / FLOPS, 1),
-        "memory_mib": round((found.n_obs * genes * 4 * 2 + rows * hidden * 4 * 12 + 5 * weights) / 2**20),
+        "memory_mib": round(
+            _BASE_MIB + (found.n_obs * genes * 4 * 2 + rows * hidden * 4 * 12 + 5 * weights) / 2**20
+        ),
         "disk_mib": round(4 * weights / 2**20 + 0.1, 1),
     }
 
@@ -202,7 +206,7 @@ def _labels(cells: AnnData, path: str | Path) -> np.ndarray:
             where=path,
             mend="`hyped seq import-cells` makes it of condition, as GEARS and scPerturb have it",
         )
-    return labels_of(cells, str(path))
+    return conditions_of(labels_of(cells, str(path)), records_of(cells), "cells")[0]
 
 
 def _perturbations(names: Sequence[str], cells: AnnData) -> list[Perturbation]:

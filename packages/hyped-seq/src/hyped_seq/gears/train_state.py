@@ -18,12 +18,14 @@ from hyped_core.errors import CorruptFileError, InvalidDataError
 from hyped_core.io.atomic import atomic_path
 
 if TYPE_CHECKING:
+    from hyped_seq.gears.checkpoint import Checkpoint
     from hyped_seq.gears.data import TrainingCells
     from hyped_seq.gears.params import GearsParams
 
 STATE = "training.safetensors"
 _FREE = ("epochs", "patience", "pretrained", "terms")
-"""Parameters that may differ when training goes on: they do not change what an epoch does."""
+"""Parameters that may differ when training goes on: they do not change what an epoch does, or (the path ``terms``)
+what they change is compared itself."""
 
 
 @dataclass
@@ -46,16 +48,22 @@ class TrainState:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def fingerprint(data: TrainingCells, params: GearsParams, seed: int, start: dict[str, torch.Tensor]) -> str:
-    """sha256 over all that decides what training does: cells, pairs, parameters, seed and first weights."""
+def fingerprint(data: TrainingCells, params: GearsParams, seed: int, checkpoint: Checkpoint) -> str:
+    """sha256 over all that decides what training does: cells, pairs, parameters, seed, graphs and first weights.
+
+    ``checkpoint`` is the model before its first epoch here. Its graphs are no part of its weights.
+    """
     digest = hashlib.sha256()
     words = params.model_dump(mode="json", exclude=set(_FREE))
-    words |= {"seed": seed, "genes": data.genes, "names": data.names}
+    words |= {"seed": seed, "genes": data.genes, "names": data.names, "nodes": checkpoint.perturbations}
     words["changes"] = [p.model_dump(mode="json") for p in data.perturbations]
     digest.update(json.dumps(words, sort_keys=True).encode())
     for part in (data.x.indptr, data.x.indices, data.x.data, data.condition, data.train, data.validation, data.pairs):
         digest.update(np.ascontiguousarray(part).tobytes())
-    for key, value in sorted(start.items()):
+    for graph in (checkpoint.gene_graph, checkpoint.perturbation_graph):
+        for part in (graph.sources, graph.targets, graph.weights):
+            digest.update(str(part.shape).encode() + np.ascontiguousarray(part).tobytes())
+    for key, value in sorted(checkpoint.network.state_dict().items()):
         digest.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
@@ -85,7 +93,7 @@ def read_state(folder: Path, mark: str, network: torch.nn.Module, optimiser: tor
     CorruptFileError
         The file is cut short or of something else.
     InvalidDataError
-        It is of training on other cells or with other parameters.
+        It is of training on other cells or graphs, or with other parameters.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -104,7 +112,7 @@ def read_state(folder: Path, mark: str, network: torch.nn.Module, optimiser: tor
         ) from error
     if found != mark:
         raise InvalidDataError(
-            "is the state of training on other cells, or with other parameters", where=path,
+            "is the state of training on other cells or graphs, or with other parameters", where=path,
             mend="give another folder, or remove the file to start anew",
         )
     parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "best": {}, "adam": {}}

@@ -1,18 +1,18 @@
 """The encoder's layers on a CPU without gradients: in place, block by block, with oneDNN's matrix products.
 
-PyTorch gives float32 products to MKL, which reaches half of the speed on processors that are not Intel's; oneDNN, which
-comes with PyTorch too, does not mind. Where its operator is missing the encoder runs its plain layers.
+Where its operator is missing (`hyped_seq.cpu_products`) the encoder runs its plain layers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hyped_seq.cpu_products import available, fused_product
 
 if TYPE_CHECKING:
     from hyped_seq.geneformer.encoder import Layer, SelfAttention
@@ -25,21 +25,6 @@ QUERY_ROWS = 256
 """Queries of one head whose scores are held at once, for each thread."""
 SHORT = 96
 """Sequences below this length are attended to by PyTorch's own kernel, all of one length together."""
-
-
-@lru_cache(maxsize=1)
-def available() -> bool:
-    """Whether this PyTorch has oneDNN's linear operator, and it computes what is expected of it."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    x, w, b = torch.arange(6.0).view(2, 3), torch.arange(12.0).view(4, 3), torch.arange(4.0)
-    try:
-        with torch.inference_mode():
-            found = _product(x, w, b, add=torch.ones(2, 4))
-            rectified = _product(-x, w, b, activation="relu")
-    except (AttributeError, RuntimeError, TypeError):
-        return False
-    return torch.equal(found, F.linear(x, w, b) + 1) and torch.equal(rectified, F.linear(-x, w, b).relu())
 
 
 def suits(x: Tensor) -> bool:
@@ -103,20 +88,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
     """softmax(q k' / sqrt(width)) v of one head of one sequence, all (L, width), for some queries at a time."""
     q, k, v = q * q.shape[1] ** -0.5, k.contiguous(), v.t().contiguous()
     for rows in _pieces(len(q), QUERY_ROWS * torch.get_num_threads()):
-        scores = _product(q[rows], k)
+        scores = fused_product(q[rows], k)
         torch.softmax(scores, 1, out=scores)
-        out[rows] = _product(scores, v)
+        out[rows] = fused_product(scores, v)
 
 
 def _linear(module: nn.Linear, x: Tensor, *, add: Tensor | None = None, activation: str = "none") -> Tensor:
-    return _product(x, module.weight, module.bias, add=add, activation=activation)
-
-
-def _product(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, add: Tensor | None = None, activation: str = "none"
-) -> Tensor:
-    """``activation(x weight' + bias)``, or ``x weight' + bias + add``."""
-    operator = torch.ops.mkldnn._linear_pointwise
-    if add is not None:
-        return operator.binary(x, add, weight, bias, "add")
-    return operator(x, weight, bias, activation, [], "none" if activation == "gelu" else "")
+    return fused_product(x, module.weight, module.bias, add=add, activation=activation)

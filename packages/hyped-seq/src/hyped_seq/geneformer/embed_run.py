@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyped_core.design.model import GeneChange, Perturbation
+from hyped_core.design.model import Perturbation
 from hyped_core.errors import HypedError, InvalidDataError, UsageError
 from hyped_core.io.atomic import atomic_path, remove
 from hyped_core.io.outputs import check_output
-from hyped_core.params import build
 from hyped_seq.geneformer.cell_chunks import open_cells
 from hyped_seq.geneformer.model import Geneformer, GeneformerConfig
 from hyped_seq.geneformer.perturb_cells import perturb_cells
-from hyped_seq.geneformer.pretrain_data import read_cells, select_cells
 from hyped_seq.geneformer.tokens import TokenSets
+from hyped_seq.readers.cells import read_cells, select_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -156,25 +155,6 @@ def estimate_embed(
         "device": context.device,
         "threads": context.threads,
     }
-
-
-def perturbation_of(texts: Sequence[str]) -> Perturbation:
-    """``GENE:activation`` and ``GENE:suppression`` as one perturbation, named ``GENE+GENE``; none of them: the control.
-
-    >>> perturbation_of(["PRRX1:suppression", "MYOD1:activation"]).name
-    'PRRX1+MYOD1'
-    """
-    changes = []
-    for text in texts:
-        gene, _, direction = text.rpartition(":")
-        if not gene or direction not in ("activation", "suppression"):
-            raise UsageError(
-                "is not GENE:activation or GENE:suppression",
-                where=f"--perturb {text}",
-                mend="--perturb MYOD1:activation",
-            )
-        changes.append(build(GeneChange, {"gene": gene, "direction": direction}))
-    return Perturbation(name="+".join(change.gene for change in changes) or "control", changes=tuple(changes))
 
 
 def _cells(path: str | Path, where: Sequence[str]) -> AnnData:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hyped_core.errors import InvalidDataError, MissingFileError, UsageError
+from hyped_core.errors import InvalidDataError
 from hyped_seq.geneformer.architecture import Architecture
 from hyped_seq.geneformer.cell_chunks import open_cells
 from hyped_seq.geneformer.dictionaries import Dictionaries, build_dictionaries
@@ -47,67 +45,6 @@ class TrainingCells:
     tokens: TokenSets
     train: npt.NDArray[np.int64]
     held_out: npt.NDArray[np.int64]
-
-
-def read_cells(path: str | Path) -> AnnData:
-    """Cells of an .h5ad file or of a .hyped container (its table ``rna``).
-
-    Raises
-    ------
-    MissingFileError, CorruptFileError
-    """
-    path = Path(path)
-    if not path.exists():
-        raise MissingFileError("no such file or folder", where=path, mend="give an .h5ad file or a .hyped container")
-    if path.is_dir():
-        from hyped_core.container.data import HypedData
-
-        return HypedData.read(path).table("rna")
-    from hyped_seq.readers.h5ad import read_h5ad
-
-    return read_h5ad(path)
-
-
-def select_cells(cells: AnnData, conditions: Sequence[str], where: object = "cells") -> AnnData:
-    """Cells of which ``obs`` fulfils every ``COLUMN=VALUE``; of several values for one column, one of them.
-
-    Raises
-    ------
-    UsageError
-        A condition has no ``=``.
-    InvalidDataError
-        There is no such column or no cell with such a value, or no cell fulfils all.
-    """
-    wanted: dict[str, list[str]] = {}
-    for condition in conditions:
-        column, equals, value = condition.partition("=")
-        if not equals or not column:
-            raise UsageError(f"must be COLUMN=VALUE, found {condition!r}", where="--where", mend="condition=control")
-        wanted.setdefault(column, []).append(value)
-    keep = np.ones(cells.n_obs, dtype=bool)
-    for column, values in wanted.items():
-        if column not in cells.obs:
-            raise InvalidDataError(
-                f"obs has no column {column!r}",
-                where=where,
-                mend=_close(column, map(str, cells.obs.columns), "columns"),
-            )
-        held = cells.obs[column].astype(str).to_numpy()
-        for value in values:
-            if value not in held:
-                raise InvalidDataError(
-                    f"no cell has {column} {value!r}", where=where, mend=_close(value, dict.fromkeys(held), "values")
-                )
-        keep &= np.isin(held, values)
-    if not keep.any():
-        raise InvalidDataError(f"no cell has {' and '.join(conditions)}", where=where, mend="ask for less")
-    return cells if keep.all() else cells[keep]
-
-
-def _close(name: str, known: Iterator[str] | dict[str, None], what: str) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"{what} there: {', '.join(names[:20])}"
 
 
 def prepare(cells: AnnData, params: PretrainParams, context: RunContext, source: str = "") -> TrainingCells:
