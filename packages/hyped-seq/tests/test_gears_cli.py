@@ -76,6 +76,9 @@ def test_training_writes_model_losses_split_and_test(folder):
     test = pd.read_csv(model / "test.csv")
     assert sorted(test["perturbation"]) == sorted(split.test)
     assert report["test"]["all"]["perturbations"] == len(test)
+    better = report["test"]["all"]["better_than_no_change"]
+    assert better == {key: int((test[key] < test[f"{key}_no_change"]).sum()) for key in ("mse", "mse_de")}
+    assert f"better than no change on {better['mse']} of {len(test)}" in (folder / "said.txt").read_text()
     assert sum(v["perturbations"] for k, v in report["test"].items() if k != "all") == len(test)
     losses = pd.read_csv(model / "loss.csv")
     assert losses["epoch"].tolist() == [1, 2] and losses["validation_mse_de"].notna().all()
@@ -310,6 +313,13 @@ def test_outputs_never_replace_what_is_read(folder, tmp_path):
     fails(predict, UsageError, folder / "model", cells, cells, "--perturb", "G1:activation")
     fails(train, UsageError, *arguments(folder, cells))
     fails(train, UsageError, *arguments(folder, folder))
+    foreign = tmp_path / "other.h5ad"
+    foreign.write_bytes(before)
+    asked = ("--perturb", "P00:activation")
+    assert "no prediction" in fails(predict, UsageError, folder / "model", cells, foreign, *asked)
+    for _ in range(2):
+        run(predict, folder / "model", cells, tmp_path / "own.h5ad", *asked)
+    assert foreign.read_bytes() == before
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     fails(train, UsageError, *arguments(folder, tmp_path))
     assert cells.read_bytes() == before

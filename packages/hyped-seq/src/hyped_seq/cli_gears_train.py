@@ -132,9 +132,15 @@ def messages(report: dict[str, Any]) -> Iterator[str]:
     alone = model["perturbed_genes_without_neighbours"]
     if alone:
         shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
-        yield f"{len(alone)} perturbed genes have no neighbour in the perturbation graph: {shown}"
+        mend = "" if model["perturbation_graph"] == "terms" else " (--terms FILE gives genes off the panel neighbours)"
+        yield f"{len(alone)} perturbed genes have no neighbour in the perturbation graph: {shown}{mend}"
     for name, values in report.get("test", {}).items():
+        better, n = values["better_than_no_change"], values["perturbations"]
         yield (
-            f"test, {name} ({values['perturbations']}): top-20 DE error {values['mse_de']:.4g} (no change "
-            f"{values['mse_de_no_change']:.4g}), correlation of change {values['pearson_change']:.3f}"
+            f"test, {name}: better than no change on {better['mse']} of {n} (all genes; error {values['mse']:.4g}, no "
+            f"change {values['mse_no_change']:.4g}) and on {better['mse_de']} of {n} (20 most changed genes; "
+            f"{values['mse_de']:.4g}, {values['mse_de_no_change']:.4g}); correlation of change "
+            f"{values['pearson_change']:.3f}"
         )
+        if values["nothing_known"]:
+            yield f"test, {name}: of {values['nothing_known']} of {n} the model knows nothing (test.csv, fallback)"

@@ -172,7 +172,7 @@ def check_known(genes: Sequence[str], known: Mapping[str, int] | Sequence[str], 
     raise UnknownPerturbation(
         f"{', '.join(missing)} {plural} of the perturbation graph ({len(known)} genes){text}",
         where=where,
-        mend="name a gene of the graph, or train with this gene among those asked for",
+        mend=f"name a gene of the graph, or train with parameter perturbed: [{', '.join(missing)}]",
     )
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from hyped_core.context import RunContext
 
+FACTS = "gears_json"
+"""Key of ``uns`` that says what a prediction is."""
 _BASE_MIB = 600
 """Memory of a prediction beside what its sizes explain: the interpreter, PyTorch and the other libraries."""
 
@@ -66,6 +68,7 @@ def predict_file(
     out = Path(out)
     check_output(out, kind="file", inputs=[model, cells])
     check_h5ad(out)
+    check_own(out)
     checkpoint = load_checkpoint(model)
     names = [perturbation.name for perturbation in perturbations]
     if not names or len(set(names)) < len(names):
@@ -93,7 +96,7 @@ def predict_file(
     records = {p.name: p.model_dump(mode="json") for p in perturbations}
     facts = {"model": checkpoint.facts, "perturbations": said, "cells_each": len(x), "genes_left_out": left_out}
     result.uns["perturbations_json"] = json.dumps(records, sort_keys=True)
-    result.uns["gears_json"] = json.dumps(facts, sort_keys=True)
+    result.uns[FACTS] = json.dumps(facts, sort_keys=True)
     with atomic_path(out) as temporary:
         write_h5ad(result, temporary)
     return facts
@@ -143,6 +146,21 @@ def held_out_of(model: str | Path) -> list[Perturbation]:
     if not records:
         raise InvalidDataError("was trained without a test set", where=model, mend="name perturbations: --perturb")
     return [Perturbation.model_validate(record) for record in records]
+
+
+def check_own(out: Path) -> None:
+    """Refuse to write over a file that is not an earlier prediction."""
+    import h5py
+
+    if not out.exists():
+        return
+    try:
+        with h5py.File(out, "r") as file:
+            own = f"uns/{FACTS}" in file
+    except OSError:
+        own = False
+    if not own:
+        raise UsageError("is there and no prediction of GEARS", where=out, mend="give a new name")
 
 
 def check_h5ad(out: Path) -> None:

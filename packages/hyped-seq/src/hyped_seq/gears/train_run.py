@@ -165,12 +165,21 @@ def evaluate_test(checkpoint: Checkpoint, cells: AnnData, labels: np.ndarray, sp
     return table
 
 
-def summarise(test: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Means over all test perturbations and over each subgroup, with 6 digits."""
+def summarise(test: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Means over all test perturbations and each subgroup, how many the model does better on than no change would, and of
+    how many it knows nothing.
+    """
     keys = [*METRICS, *(f"{name}_no_change" for name in METRICS)]
     groups = {"all": test} | {str(name): part for name, part in test.groupby("subgroup") if name}
     return {
-        name: {"perturbations": len(part)} | {key: float(f"{part[key].mean():.6g}") for key in keys}
+        name: {
+            "perturbations": len(part),
+            "better_than_no_change": {
+                key: int((part[key] < part[f"{key}_no_change"]).sum()) for key in ("mse", "mse_de")
+            },
+            "nothing_known": int((part["fallback"] != "").sum()),
+        }
+        | {key: float(f"{part[key].mean():.6g}") for key in keys}
         for name, part in groups.items()
     }
 

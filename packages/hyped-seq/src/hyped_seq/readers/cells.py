@@ -50,6 +50,8 @@ def select_cells(cells: AnnData, conditions: Sequence[str], where: object = "cel
         if not equals or not column:
             raise UsageError(f"must be COLUMN=VALUE, found {condition!r}", where="--where", mend="condition=control")
         wanted.setdefault(column, []).append(value)
+    if not cells.n_obs:
+        raise InvalidDataError("has no cells", where=where, mend="give a file with cells")
     keep = np.ones(cells.n_obs, dtype=bool)
     for column, values in wanted.items():
         if column not in cells.obs:
