@@ -166,7 +166,7 @@ def evaluate_test(checkpoint: Checkpoint, cells: AnnData, labels: np.ndarray, sp
 
 
 def summarise(test: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Means over all test perturbations and each subgroup, and on how many the model beats no change or knows nothing."""
+    """Means over all test perturbations and each subgroup; on how many the model beats no change or knows nothing."""
     keys = [*METRICS, *(f"{name}_no_change" for name in METRICS)]
     groups = {"all": test} | {str(name): part for name, part in test.groupby("subgroup") if name}
     return {
