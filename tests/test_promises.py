@@ -97,3 +97,19 @@ def test_raw_cosines_of_embeddings_cannot_tell_and_what_can_is_beside_them(root:
     assert 0.05 <= found["null_p"] <= 1 and found["cosine_shift_lo"] < found["cosine_shift"] < found["cosine_shift_hi"]
     assert found["cosine_shift_half"] > 0.2, "halves of the perturbed cells agree: there is a change to be found"
     assert set(found) == set(json.loads((root / "metrics/mini/embedding/pca.json").read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("model", ["gears", "gears-reference"])
+def test_gears_beats_no_change_on_the_screen_and_the_recipe_cannot_be_told_from_it(root: Path, model: str):
+    name = f"expression/{model}"
+    assert score(root, "mini", name, "mse_relative") < 0.95
+    assert score(root, "mini", name, "pearson_delta") > 0.3
+    nothing = score(root, "mini", "expression/no_change", "cosine_recipe")
+    assert abs(score(root, "mini", name, "cosine_recipe") - nothing) < 0.005
+
+
+@pytest.mark.parametrize("control", ["train_mean", "additive", "matching_mean", "nearest", "pool_effect", "bilinear"])
+def test_by_the_recipe_every_control_is_no_change(root: Path, control: str):
+    for key in ("mse_relative_recipe", "pearson_delta_recipe", "cosine_recipe"):
+        found = (score(root, "mini", f"expression/{m}", key) for m in (control, "no_change"))
+        assert math.isclose(*found, abs_tol=1e-6)
