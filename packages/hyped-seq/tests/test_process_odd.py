@@ -241,7 +241,7 @@ def test_an_interrupt_says_what_stays(pool, tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("hyped_seq.process.run.Job._annotate", interrupted)
     assert run(pool(poisson(20, 30))) == 130
-    assert "what was finished is kept" in capsys.readouterr().err
+    assert "outputs that were finished stand whole" in capsys.readouterr().err
     assert (tmp_path / "out.steps" / "demultiplex.csv").is_file()
 
 
