@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.docs_page import typed
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "denoising.md"
 BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.S)
@@ -18,13 +17,9 @@ BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.S)
 def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The page followed to its end in an empty folder: the folder, and all that was printed."""
     folder = tmp_path_factory.mktemp("reader")
-    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     printed = []
     for language, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")):
-        command = {"sh": ["sh", "-e", "-c", text], "python": [sys.executable, "-c", text]}[language]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-        printed.append(done.stdout + done.stderr)
+        printed.append(typed(language, text, folder))
     return folder, "\n".join(printed)
 
 

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.docs_page import typed
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "sequencing.md"
 BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.S)
-
-
-def typed(language: str, text: str, folder: Path) -> str:
-    """What a block prints when it is run in ``folder``."""
-    environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    command = {"sh": ["sh", "-e", "-c", text], "python": [sys.executable, "-c", text]}[language]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ def hyped_models() -> Iterable[ModelSpec]:
             needs=Needs(modules=("torch", "safetensors"), install="pip install 'hyped-seq[torch]'"),
             licence="BSD-3-Clause",
             citation="Roohani et al. 2024, doi:10.1038/s41587-023-01905-6",
-            sources=(gears, "hyped_seq.cpu_products"),
+            sources=(gears, "hyped_seq.cpu_products", "hyped_seq.torch_run"),
         )
     geneformer = "hyped_seq.geneformer"
     embedders = (
@@ -107,7 +107,7 @@ def hyped_models() -> Iterable[ModelSpec]:
             licence="BSD-3-Clause; published weights: Apache-2.0" if weights else "BSD-3-Clause",
             citation="Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9; "
             "Chen et al. 2024, doi:10.1101/2024.08.16.608180",
-            sources=(geneformer, "hyped_seq.cpu_products"),
+            sources=(geneformer, "hyped_seq.cpu_products", "hyped_seq.torch_run"),
             weights=weights,
         )
 

@@ -88,7 +88,7 @@ class Gears:
 
         params = self.config.training
         extra = (*self.config.perturbed, *map(str, train.uns.get("asked_genes", ())))
-        terms, start = _terms(params.terms), None
+        terms, start = terms_of(params), None
         if params.pretrained:
             start = pretrained_for(train, params, terms=terms, validation=validation, extra=extra, context=context)
         self._take(fit(train, params, terms=terms, validation=validation, start=start, extra=extra, context=context))
@@ -111,11 +111,12 @@ class Gears:
         """
         from anndata import AnnData
 
-        from hyped_seq.gears.predict import predict_cells, threads
+        from hyped_seq.gears.predict import predict_cells
+        from hyped_seq.torch_run import torch_threads
 
         checkpoint = self.checkpoint
         checkpoint.check_panel(list(map(str, control.var_names)), where="control/var_names")
-        with threads(context.threads):
+        with torch_threads(context.threads):
             found = predict_cells(checkpoint, control_matrix(control), perturbation)
         obs = control.obs.copy()
         obs["perturbation"] = perturbation.name
@@ -185,8 +186,8 @@ def pretrained_for(
     """
     from hyped_seq.gears.checkpoint import load_checkpoint
     from hyped_seq.gears.data import training_cells
-    from hyped_seq.gears.graphs import coexpression_graph, term_graph
-    from hyped_seq.gears.train import graph_cells, training_seed, vocabulary
+    from hyped_seq.gears.graphs import term_graph
+    from hyped_seq.gears.train import panel_graph, training_seed, vocabulary
     from hyped_seq.gears.transfer import match_names, transfer
 
     old = load_checkpoint(params.pretrained)
@@ -198,13 +199,11 @@ def pretrained_for(
     graph = None
     if terms is not None:
         graph = term_graph(terms, names, neighbours=params.neighbours, threshold=params.term_threshold)
-    panel = coexpression_graph(
-        data.x[graph_cells(data, params)], neighbours=params.neighbours, threshold=params.coexpression_threshold
-    )
     ids = [cells.var["gene_id"].astype(str).tolist()] if "gene_id" in cells.var else []
     return transfer(
-        old, data.genes, names, gene_graph=panel, perturbation_graph=graph, symbols=data.symbols, aliases=ids,
-        params=params, control_mean=data.control_mean, states=data.states, seed=seed, where=params.pretrained,
+        old, data.genes, names, gene_graph=panel_graph(data, params), perturbation_graph=graph, symbols=data.symbols,
+        aliases=ids, params=params, control_mean=data.control_mean, states=data.states, seed=seed,
+        where=params.pretrained,
     )  # fmt: skip
 
 
@@ -233,12 +232,13 @@ def need_torch() -> None:
         )
 
 
-def _terms(path: str) -> Terms | None:
-    if not path:
+def terms_of(params: GearsParams) -> Terms | None:
+    """The gene sets of ``params.terms``; None where it names no file."""
+    if not params.terms:
         return None
     from hyped_seq.gears.terms import read_terms
 
-    return read_terms(Path(path))
+    return read_terms(Path(params.terms))
 
 
 __all__ = ["Gears", "GearsConfig", "GearsReference", "GearsReferenceConfig"]

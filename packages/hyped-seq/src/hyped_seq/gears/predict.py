@@ -5,8 +5,7 @@ Importing this module imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -189,14 +188,3 @@ def _encoded(
 
 def _array(values: torch.Tensor) -> Singles:
     return values.detach().cpu().numpy()
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Let torch use ``number`` threads within the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, number))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

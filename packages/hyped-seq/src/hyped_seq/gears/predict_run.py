@@ -19,10 +19,11 @@ from hyped_core.io.outputs import check_output
 from hyped_seq.gears.checkpoint import TEXT, Checkpoint, load_checkpoint
 from hyped_seq.gears.checks import check_panel
 from hyped_seq.gears.model import control_matrix
-from hyped_seq.gears.predict import predict_cells, threads
+from hyped_seq.gears.predict import predict_cells
 from hyped_seq.gears.train_run import FLOPS, REPORT, check_out
 from hyped_seq.perturb_option import perturbation_of
 from hyped_seq.readers.cells import read_cells, select_cells
+from hyped_seq.torch_run import torch_threads
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -78,7 +79,7 @@ def predict_file(
     control, left_out = control_cells(cells, checkpoint, where, max_cells, context)
     x = control_matrix(control, str(cells))
     blocks, spreads, said = [], [], {}
-    with threads(context.threads):
+    with torch_threads(context.threads):
         for perturbation in perturbations:
             found = predict_cells(checkpoint, x, perturbation)
             blocks.append(found.x)
@@ -118,15 +119,14 @@ def control_cells(
         rng = context.rng("gears", "predict")
         cells = cells[np.sort(rng.choice(cells.n_obs, max_cells, replace=False))]
     names = [str(name) for name in cells.var_names]
-    left_out = len(set(names) - set(checkpoint.genes))
+    here, known = set(names), set(checkpoint.genes)
     if names != list(checkpoint.genes):
-        known = set(checkpoint.genes)
-        check_panel([g for g in checkpoint.genes if g in set(names)], checkpoint.genes, where=f"{path}/var_names")
+        check_panel([gene for gene in checkpoint.genes if gene in here], checkpoint.genes, where=f"{path}/var_names")
         kept = [name for name in names if name in known]
-        if len(set(kept)) < len(kept):
+        if len(kept) > len(known):  # a gene of the model stands there twice
             check_panel(kept, checkpoint.genes, where=f"{path}/var_names")
         cells = cells[:, list(checkpoint.genes)]
-    return cells, left_out
+    return cells, len(here - known)
 
 
 def held_out_of(model: str | Path) -> list[Perturbation]:

@@ -24,8 +24,8 @@ from hyped_seq.gears.evaluate import evaluation_set, predicted_means, scores, su
 from hyped_seq.gears.graphs import Graph, coexpression_graph, term_graph
 from hyped_seq.gears.loss import autofocus_loss
 from hyped_seq.gears.network import Architecture, Batch, GearsNetwork
-from hyped_seq.gears.predict import threads
 from hyped_seq.gears.train_state import TrainState, fingerprint, read_state, write_state
+from hyped_seq.torch_run import torch_threads
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -93,7 +93,7 @@ def fit(
     checkpoint = _first(data, params, terms, extra, seed) if start is None else _go_on(data, params, start)
     for note in data.notes:
         LOG.warning("gears: %s", note)
-    with threads(context.threads):
+    with torch_threads(context.threads):
         run = _Run(data, checkpoint, params, seed, device, context)
         state = run.train(folder)
     network = checkpoint.network
@@ -123,14 +123,18 @@ def graph_cells(data: TrainingCells, params: GearsParams) -> np.ndarray:
     return data.train[single[data.condition[data.train]]]
 
 
+def panel_graph(data: TrainingCells, params: GearsParams) -> Graph:
+    """Co-expression of the panel's genes among `graph_cells`."""
+    rows = graph_cells(data, params)
+    return coexpression_graph(data.x[rows], neighbours=params.neighbours, threshold=params.coexpression_threshold)
+
+
 def _first(
     data: TrainingCells, params: GearsParams, terms: Terms | None, extra: Sequence[str], seed: int
 ) -> Checkpoint:
     """An untrained model."""
     names = vocabulary(data, extra)
-    panel = coexpression_graph(
-        data.x[graph_cells(data, params)], neighbours=params.neighbours, threshold=params.coexpression_threshold
-    )
+    panel = panel_graph(data, params)
     if terms is None:
         perturbed = _renamed(panel, data.symbols, names)
     else:

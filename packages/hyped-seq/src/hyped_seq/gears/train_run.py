@@ -24,11 +24,11 @@ from hyped_seq.gears.checkpoint import TEXT, Checkpoint
 from hyped_seq.gears.checks import conditions_of, labels_of, log_matrix, perturbation_of, records_of
 from hyped_seq.gears.de_genes import group_moments, top_genes, welch_scores
 from hyped_seq.gears.evaluate import METRICS, EvaluationSet, scores
-from hyped_seq.gears.model import pretrained_for
-from hyped_seq.gears.predict import fallback, predict_means, threads
-from hyped_seq.gears.terms import read_terms
+from hyped_seq.gears.model import pretrained_for, terms_of
+from hyped_seq.gears.predict import fallback, predict_means
 from hyped_seq.gears.train import fit
 from hyped_seq.readers.cells import read_cells, select_cells
+from hyped_seq.torch_run import torch_threads
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -99,7 +99,7 @@ def train_file(
     if parts is not None:
         train = everything[np.isin(labels, (CONTROL, *parts.train))]
         validation = everything[np.isin(labels, parts.validation)]
-    terms = read_terms(params.terms) if params.terms else None
+    terms = terms_of(params)
     start, extra = None, (*extra, *_genes_of(names, everything))
     if params.pretrained:
         start = pretrained_for(train, params, terms=terms, validation=validation, extra=extra, context=context)
@@ -111,7 +111,7 @@ def train_file(
     if parts is not None:
         report["split"] = _split_record(split or SplitChoice(), parts)
         if parts.test:
-            with threads(context.threads):
+            with torch_threads(context.threads):
                 test = evaluate_test(made, everything, labels, parts)
             report["test"] = summarise(test)
             report["held_out"] = [p.model_dump(mode="json") for p in _perturbations(parts.test, everything)]
@@ -132,9 +132,7 @@ def train_file(
 def check_out(out: Path, overwrite: bool, inputs: Sequence[str | Path] = ()) -> None:
     """Refuse to write over a trained model unless asked to, and over anything else, what is read included, at all."""
     check_output(out, kind="folder", inputs=inputs, marks=(TEXT,))
-    if not (out / TEXT).is_file():
-        return
-    if not overwrite:
+    if (out / TEXT).is_file() and not overwrite:
         raise UsageError("holds a trained model", where=out, mend="give --overwrite to train it anew, or a new folder")
 
 

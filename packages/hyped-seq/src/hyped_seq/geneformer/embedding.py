@@ -6,8 +6,6 @@ Importing this module imports torch.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +21,7 @@ from hyped_seq.geneformer.encoder import Encoder
 from hyped_seq.geneformer.series import Series
 from hyped_seq.geneformer.tokens import TokenSets
 from hyped_seq.geneformer.weights import Weights
+from hyped_seq.torch_run import torch_threads
 
 Pooling = Literal["mean", "cls"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -224,14 +223,3 @@ def placed(encoder: Encoder, device: torch.device, precision: str) -> Encoder:
     elif encoder.training:
         encoder = copy.deepcopy(encoder)
     return encoder.eval()
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Let PyTorch use ``count`` threads, and as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(count, 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -11,9 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from hyped_seq.geneformer.pretrain_data import SHARD_TOKENS, TrainingCells, batc
 from hyped_seq.geneformer.pretrain_params import PretrainParams
 from hyped_seq.geneformer.series import MASK, PAD
 from hyped_seq.geneformer.weights import CARD, Weights, save_weights
+from hyped_seq.torch_run import torch_threads
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -151,7 +151,7 @@ def pretrain(
     architecture = architecture_of(params, data)
     clock = _Clock(params.steps, max_seconds)
     rate = params.learning_rate
-    with _single_threads():
+    with torch_threads(1):  # ours work side by side
         for attempt in range(1, ATTEMPTS + 1):
             run = _Run(data, params, architecture, context, device, rate)
             try:
@@ -358,17 +358,6 @@ def _device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MissingHardwareError("there is no CUDA device here", where="--device", mend="use --device cpu")
     return device
-
-
-@contextmanager
-def _single_threads() -> Iterator[None]:
-    """PyTorch's own threads off: ours work side by side."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _record(
