@@ -38,7 +38,8 @@ repro: $(STAMP)  ## raw data to report: make repro [DATASET=mini|public HYPED_PU
 test: $(STAMP)  ## the tests of the packages and of tests/
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(STAMP)  ## the slow tests too
+test-all: $(STAMP)  ## the slow tests too, those of the report in a browser among them
+	@PYTHON=$(PYTHON) sh scripts/system-packages.sh chromium
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## the performance suite
