@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+# Two workers share two cores; and a pool of OpenMP threads in each stands in the other's way, or, on a machine that
+# shows more cores than it gives, in its own for minutes. Before any test imports a library that reads it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SLOW_SECONDS = 2700
 

@@ -8,8 +8,9 @@ Tokens are int32 as in memory, not the smallest type that holds them: models and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -74,13 +75,15 @@ def tokenize_file(
         table = _obs(source, obs)
         folder.mkdir()
         lengths, rows, n_genes = [], [], []
-        with ThreadPoolExecutor(1) as hashing, (folder / "tokens.npy").open("wb") as stream:
+        with (
+            ThreadPoolExecutor(1) as hashing,
+            (folder / "tokens.npy").open("wb") as stream,
+            closing(_ahead(source.chunks(chunk_cells, check=False))) as chunks,  # its thread ends before the file
+        ):
             hashed = hashing.submit(digest, _hashed_part(Path(path)), threads=1)
             _write_header(stream, 0)
-            chunks = _ahead(source.chunks(chunk_cells, check=False))
-            if context is not None:
-                chunks = context.progress.track(chunks, "tokenize", total=None)
-            for chunk in chunks:
+            shown = chunks if context is None else context.progress.track(chunks, "tokenize", total=None)
+            for chunk in shown:
                 sets = tokenizer.tokenize_rows(
                     chunk.counts, columns, chunk.n_counts, threads, source.where, start=chunk.start
                 )
@@ -229,7 +232,7 @@ def _obs(source: CellSource, columns: Sequence[str]) -> Any:
     return table
 
 
-def _ahead(chunks: Iterator[CellChunk]) -> Iterator[CellChunk]:
+def _ahead(chunks: Iterator[CellChunk]) -> Generator[CellChunk, None, None]:
     """The same, each read by a thread of its own while the one before is worked on."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, chunks, None)
