@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup btrack repro test test-all bench dist lint docs clean-venv lock gears-oracle
+.PHONY: help setup btrack repro test test-all bench dist lint docs clean-venv lock gears-oracle parity-oracle
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +48,10 @@ bench: $(STAMP)  ## the performance suite
 gears-oracle:  ## cell-gears 0.1.2 in .gears-oracle, an environment of its own, to compare with (make bench uses it)
 	@$(PYTHON) -m venv .gears-oracle
 	.gears-oracle/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/gears_oracle/requirements.txt
+
+parity-oracle:  ## cell-eval 0.8.2 and scPertEval 0.2.0 in .parity-oracle: scores to compare with
+	@$(PYTHON) -m venv .parity-oracle
+	.parity-oracle/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/parity/requirements.txt
 
 dist: $(STAMP)  ## four wheels in dist/
 	@rm -rf dist

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cosine as scipy_cosine
+from sklearn.metrics import r2_score
 
 from hyped_bench.metrics import expression as measure
 from hyped_core.errors import InvalidDataError
@@ -71,56 +72,60 @@ def test_weights_sum_to_one_and_follow_the_statistic():
     )
 
 
-@pytest.mark.parametrize("kind", ["l1", "l2", "cosine"])
-def test_discrimination_perfect_constant_and_reversed(kind):
-    truths = np.random.default_rng(0).normal(0, 1, (8, 30))
-    assert measure.discrimination(truths, truths, kind) == pytest.approx(np.ones(8))
-    silent = measure.discrimination(np.zeros_like(truths), truths, "cosine")
-    assert silent == pytest.approx((8 + 1) / 16)
-    order = np.random.default_rng(1).permutation(8)
-    noisy = truths + 0.1
-    assert measure.discrimination(noisy[order], truths[order], kind) == pytest.approx(
-        measure.discrimination(noisy, truths, kind)[order]
-    )
-    assert measure.discrimination(truths[:1], truths[:1], kind) is None
+def test_errors_of_changes_are_errors_of_means_whatever_the_reference():
+    for reference in (CONTROL, TRUTH.mean() * np.ones(60), RNG.normal(0, 1, 60)):
+        assert measure.mse_delta(PREDICTION, TRUTH, reference) == pytest.approx(measure.mse(PREDICTION, TRUTH))
+        assert measure.mae_delta(PREDICTION, TRUTH, reference) == pytest.approx(measure.mae(PREDICTION, TRUTH))
+    assert measure.rmse(PREDICTION, TRUTH) == pytest.approx(measure.mse(PREDICTION, TRUTH) ** 0.5)
 
 
-def test_discrimination_equals_cell_eval_definition_without_ties():
-    rng = np.random.default_rng(5)
-    truths, found = rng.normal(0, 1, (10, 20)), rng.normal(0, 1, (10, 20))
-    expected = []
-    for i in range(10):
-        order = np.argsort(np.abs(truths - found[i]).sum(axis=1))
-        expected.append(1 - np.flatnonzero(order == i)[0] / 10)
-    assert measure.discrimination(found, truths, "l1") == pytest.approx(expected)
+def test_explained_variance_equals_sklearn_and_doing_nothing_is_not_above_zero():
+    weights = measure.de_weights(TRUTH - CONTROL)
+    for w in (None, weights):
+        expected = r2_score(TRUTH - CONTROL, PREDICTION - CONTROL, sample_weight=w)
+        assert measure.r2_delta(PREDICTION, TRUTH, CONTROL, w) == pytest.approx(expected)
+        change = TRUTH - CONTROL
+        mean = np.average(change, weights=w)
+        nothing = -(mean**2) / np.average((change - mean) ** 2, weights=w)
+        assert measure.r2_delta(CONTROL, TRUTH, CONTROL, w) == pytest.approx(nothing) and nothing <= 0
+        assert measure.r2_delta(TRUTH, TRUTH, CONTROL, w) == 1.0
+    assert measure.weighted_r2_delta(PREDICTION, TRUTH, CONTROL, weights) == pytest.approx(expected)
+    assert measure.r2_delta(PREDICTION, CONTROL + 0.5, CONTROL) is None
+    one_gene = np.eye(60)[3]
+    assert measure.r2_delta(PREDICTION, TRUTH, CONTROL, one_gene) is None
+    with pytest.raises(InvalidDataError, match="weights"):
+        measure.r2_delta(PREDICTION, TRUTH, CONTROL, -weights)
 
 
-def test_discrimination_leaves_the_perturbed_gene_out():
-    truths = np.array([[5.0, 0.0, 0.0], [0.0, 5.0, 1.0]])
-    found = np.array([[0.0, 5.0, 0.0], [0.0, 5.0, 1.0]])
-    exclude = np.array([[True, True, False], [False, False, False]])
-    assert measure.discrimination(found, truths, "l1")[0] == pytest.approx(0.5)
-    assert measure.discrimination(found, truths, "l1", exclude)[0] == pytest.approx(1.0)
+def test_the_mean_of_training_perturbations_has_no_change_against_itself_and_no_change_has_one():
+    trained = CONTROL + 0.2 * RNG.normal(0, 1, 60)
+    assert measure.pearson_delta(trained, TRUTH, trained) is None
+    assert measure.cosine_delta(trained, TRUTH, trained) is None
+    assert measure.pearson_delta(CONTROL, TRUTH, trained) is not None
 
 
-def test_energy_distance_against_brute_force_and_its_properties():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(0, 1, (15, 3)), rng.normal(1, 1, (12, 3))
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_an_error(bad):
+    spoiled = PREDICTION.copy()
+    spoiled[7] = bad
+    for score in (measure.cosine, measure.pearson, measure.mse, measure.mae, measure.rmse):
+        with pytest.raises(InvalidDataError, match="NaN"):
+            score(spoiled, TRUTH)
+    for score in (measure.pearson_delta, measure.cosine_delta, measure.mse_relative, measure.r2_delta):
+        with pytest.raises(InvalidDataError, match="NaN"):
+            score(spoiled, TRUTH, CONTROL)
+    with pytest.raises(InvalidDataError, match="no genes"):
+        measure.mse([], [])
 
-    def mean(a, b, same):
-        pairs = [
-            np.linalg.norm(p - q) for i, p in enumerate(a) for j, q in enumerate(b) if not (same and i == j)
-        ]
-        return np.mean(pairs)
 
-    expected = 2 * mean(x, y, False) - mean(x, x, True) - mean(y, y, True)
-    assert measure.energy_distance(x, y) == pytest.approx(expected)
-    assert measure.energy_distance(x, y) == pytest.approx(measure.energy_distance(y, x))
-    halves = [measure.energy_distance(*np.split(rng.normal(0, 1, (60, 3)), 2)) for _ in range(200)]
-    assert abs(np.mean(halves)) < 4 * np.std(halves) / np.sqrt(200)  # unbiased: 0 on average for equal groups
-    assert measure.energy_distance(x[:1], y[:1]) == pytest.approx(2 * np.linalg.norm(x[0] - y[0]))
-    with pytest.raises(InvalidDataError, match="empty"):
-        measure.energy_distance(np.zeros((0, 3)), y)
+@given(st.permutations(range(60)))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_genes_does_not_matter(order):
+    p, t, r = PREDICTION[order], TRUTH[order], CONTROL[order]
+    for score in (measure.pearson_delta, measure.cosine_delta, measure.mse_relative, measure.r2_delta):
+        assert score(p, t, r) == pytest.approx(score(PREDICTION, TRUTH, CONTROL), rel=1e-9)
+    weights = measure.de_weights(TRUTH - CONTROL)
+    assert measure.wmse(p, t, weights[order]) == pytest.approx(measure.wmse(PREDICTION, TRUTH, weights), rel=1e-9)
 
 
 def test_principal_axes_equal_the_exact_ones():

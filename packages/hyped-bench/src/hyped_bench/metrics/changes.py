@@ -32,6 +32,8 @@ def false_share(called: npt.ArrayLike, null: npt.ArrayLike) -> float | None:
 def size_correlation(found: npt.ArrayLike, planted: npt.ArrayLike) -> float | None:
     """Pearson correlation of found with planted log2 fold changes; None with fewer than three or without spread.
 
+    Finding no change anywhere has no value; sizes without information score about 0.
+
     >>> size_correlation([0.0, 1.0, 2.0], [0.0, 2.0, 4.0])
     1.0
     """
@@ -47,7 +49,8 @@ def count_scores(found: npt.NDArray, true: npt.NDArray) -> dict[str, float | Non
     ``count_pearson``: correlation of ln(1 + count) over all entries (counting nothing has none);
     ``count_ratio``: molecules counted over true ones; ``top_tag_agreement``: share of the cells with one true
     highest tag whose counted highest tag is that one (any tag for all cells scores about one over their number);
-    ``count_error``: mean absolute difference over the mean true count.
+    ``count_error``: mean absolute difference over the mean true count. Counting nothing scores ratio 0 and error 1.
+    None where no molecule is true (ratio, error), or no cell has one highest tag.
     """
     found, true = np.asarray(found, dtype=float), np.asarray(true, dtype=float)
     ordered = np.sort(true, axis=1)

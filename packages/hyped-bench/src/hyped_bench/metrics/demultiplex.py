@@ -26,7 +26,7 @@ def confusion(
 
 
 def accuracy(table: npt.NDArray) -> float | None:
-    """Share of cells whose call equals the truth's: sample, Doublet or Negative.
+    """Share of cells whose call equals the truth's: sample, Doublet or Negative; trace over total. None of no cells.
 
     Always calling the most frequent sample scores its share of cells (about 1 / number of samples).
     """
@@ -37,7 +37,9 @@ def accuracy(table: npt.NDArray) -> float | None:
 def f_singlet(table: npt.NDArray, names: Sequence[str]) -> float | None:
     """Mean over true samples of the per-sample F1 = 2 TP / (2 TP + FP + FN); Doublet and Negative left out.
 
-    A sample that was never called scores 0; calls of samples that are not in the truth only cost precision.
+    The per-tag F-score of Howitt et al. 2023. A sample that was never called scores 0, so calling every cell Negative
+    scores 0, and always calling the one of k equal samples 2 / (k (k + 1)). Calls of samples that are not in the truth
+    only cost precision. None where the truth has no singlet.
     """
     rows = [i for i, name in enumerate(names) if name not in (DOUBLET, NEGATIVE) and table[i].sum() > 0]
     if not rows:
@@ -49,7 +51,11 @@ def f_singlet(table: npt.NDArray, names: Sequence[str]) -> float | None:
 def recall_precision(
     table: npt.NDArray, names: Sequence[str], name: str = DOUBLET
 ) -> tuple[float | None, float | None]:
-    """Recall and precision of one call; None where there is none in the truth, or none was called."""
+    """Recall TP / (TP + FN) and precision TP / (TP + FP) of one call.
+
+    Never calling it scores recall 0 and no precision, calling it always recall 1 and its share as precision. None where
+    there is none in the truth (recall), or none was called (precision).
+    """
     if name not in names:
         return None, None
     at = list(names).index(name)
@@ -65,12 +71,12 @@ def expected_calibration_error(
 ) -> float | None:
     """Mean over cells of |share right - mean probability| of the cell's bin; ``bins`` of equal width over [0, 1].
 
-    0 where probabilities mean what they say. Always saying the share of calls that are right scores 0 as well: read
-    it beside `brier`.
+    0 where probabilities mean what they say, None of no cells. Always saying the share of calls that are right scores
+    0 as well: read it beside `brier`.
 
     Source: Naeini et al. 2015.
     """
-    stated, hit = np.asarray(probability, dtype=float), np.asarray(right, dtype=float)
+    stated, hit = _stated(probability, right)
     if stated.size == 0:
         return None
     place = np.minimum((stated * bins).astype(int), bins - 1)
@@ -81,23 +87,42 @@ def expected_calibration_error(
 def brier(probability: Sequence[float] | npt.NDArray, right: Sequence[bool] | npt.NDArray) -> float | None:
     """Mean squared difference of the probability and whether the call is right (1) or not (0).
 
-    Always saying the share s of right calls scores s (1 - s). Source: Brier 1950.
+    Always saying the share s of right calls scores s (1 - s). None of no cells. Source: Brier 1950.
     """
-    stated, hit = np.asarray(probability, dtype=float), np.asarray(right, dtype=float)
+    stated, hit = _stated(probability, right)
     return None if stated.size == 0 else float(((stated - hit) ** 2).mean())
+
+
+def _stated(
+    probability: Sequence[float] | npt.NDArray, right: Sequence[bool] | npt.NDArray
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Probabilities and whether the calls are right, as numbers."""
+    stated, hit = np.asarray(probability, dtype=float), np.asarray(right, dtype=float)
+    if stated.shape != hit.shape:
+        raise InvalidDataError(f"{stated.size} probabilities for {hit.size} calls", mend="give one for each call")
+    if not ((stated >= 0) & (stated <= 1)).all():
+        raise InvalidDataError("a probability is NaN or outside [0, 1]", mend="give each call's probability")
+    return stated, hit
 
 
 def forced_accuracy(
     forced: Sequence[str] | npt.NDArray, truth: Sequence[str] | npt.NDArray
 ) -> float | None:
-    """Share of true singlets whose best tag, nothing abstained from and no doublets called, is their sample."""
+    """Share of true singlets whose best tag, nothing abstained from and no doublets called, is their sample.
+
+    One tag for all scores its share of the singlets (about 1 / number of samples). None where there is no singlet.
+    """
     best, true = np.asarray(forced, dtype=object), np.asarray(truth, dtype=object)
     singlet = ~np.isin(true.astype(str), (DOUBLET, NEGATIVE))
     return float((best == true)[singlet].mean()) if singlet.any() else None
 
 
 def called_accuracy(table: npt.NDArray, names: Sequence[str]) -> float | None:
-    """Share of the cells called a sample whose sample it is: doublets among them count as wrong."""
+    """Share of the cells called a sample whose sample it is: doublets among them count as wrong.
+
+    It rises for who abstains: read it beside `accuracy`. Always calling one sample scores its share of cells. None
+    where no cell was called a sample.
+    """
     at = [i for i, name in enumerate(names) if name not in (DOUBLET, NEGATIVE)]
     called = table[:, at].sum()
     return float(np.diag(table)[at].sum() / called) if called else None

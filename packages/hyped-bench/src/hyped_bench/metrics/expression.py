@@ -1,13 +1,14 @@
-"""Scores of predicted expression: on means, on changes, by discrimination and between populations of cells.
+"""Scores of predicted expression on means and on changes.
 
-Vectors are means over cells of ln(1 + counts per 10,000), one value a gene. What "no change" scores is
-said with each; raw similarity of means is high for any prediction because housekeeping genes dominate it.
+Vectors are means over cells of ln(1 + counts per 10,000), one value a gene. What "no change", a model that returns the
+control cells, scores is said with each; raw similarity of means is high for any prediction because housekeeping genes
+dominate it. Ranks among perturbations are in `hyped_bench.metrics.discrimination`, distances between populations of
+cells in `hyped_bench.metrics.distributions`, differential expression in `hyped_bench.metrics.de_sets`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,10 @@ def _same(*vectors: npt.ArrayLike) -> tuple[Vector, ...]:
     arrays = tuple(np.asarray(v, dtype=np.float64) for v in vectors)
     if len({a.shape for a in arrays}) != 1 or arrays[0].ndim != 1:
         raise InvalidDataError(f"vectors differ in shape: {[a.shape for a in arrays]}")
+    if arrays[0].size == 0:
+        raise InvalidDataError("vectors have no genes")
+    if not all(np.isfinite(a).all() for a in arrays):
+        raise InvalidDataError("vectors have NaN or infinity", mend="give a finite value for every gene")
     return arrays
 
 
@@ -56,30 +61,50 @@ def mae(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return float(np.mean(np.abs(p - t)))
 
 
+def rmse(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
+    """Root of `mse` (PerturBench's default with its average aggregation). No change scores the root of its `mse`."""
+    return float(np.sqrt(mse(prediction, truth)))
+
+
 def pearson_delta(prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt.ArrayLike) -> float | None:
     """Correlation of p - r with t - r, r the mean of real control cells (or of training perturbations).
 
-    As in cell-eval and Systema, except that the control always comes from the truth. None where either
-    change is constant: no change has no value, and the benchmark then states 0.
+    As in cell-eval (control) and Systema (mean of training perturbations), except that the control always comes from
+    the truth. None where either change is constant: no change against control has no value, nor has the mean of
+    training perturbations against itself, and the benchmark then states 0. Against the mean of training perturbations
+    no change scores whatever the shift they share makes of it, in no way 0.
     """
     p, t, r = _same(prediction, truth, reference)
     return pearson(p - r, t - r)
 
 
 def cosine_delta(prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt.ArrayLike) -> float | None:
-    """Cosine of p - r with t - r; None for no change (the benchmark then states 0)."""
+    """<p - r, t - r> / (|p - r| |t - r|), r as in `pearson_delta` (Geneformer's and PerturBench's kind of score).
+
+    None for no change against control (the benchmark then states 0) and where the truth does not change.
+    """
     p, t, r = _same(prediction, truth, reference)
     return None if is_constant(p - r) and np.allclose(p, r) else cosine(p - r, t - r)
 
 
 def mse_delta(prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt.ArrayLike) -> float:
-    """Mean over genes of ((p - r) - (t - r))^2: with one control for both sides it equals `mse`.
+    """Mean over genes of ((p - r) - (t - r))^2: with one reference for both sides it equals `mse` (cell-eval).
 
     It differs from `mse` only where a submission brings its own control cells (cell-eval), which HYPED never
-    uses; the name is kept so that tables compare.
+    uses; the name is kept so that tables compare. So the value against the mean of training perturbations is the same
+    again. No change scores the mean squared true change from control, whatever the reference.
     """
     p, t, r = _same(prediction, truth, reference)
     return mse(p - r, t - r)
+
+
+def mae_delta(prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt.ArrayLike) -> float:
+    """Mean over genes of |(p - r) - (t - r)|: equals `mae`, as `mse_delta` equals `mse` (cell-eval).
+
+    No change scores the mean absolute true change.
+    """
+    p, t, r = _same(prediction, truth, reference)
+    return mae(p - r, t - r)
 
 
 def mse_relative(prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt.ArrayLike) -> float | None:
@@ -90,6 +115,38 @@ def mse_relative(prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt
     p, t, r = _same(prediction, truth, reference)
     nothing = mse(r, t)
     return None if nothing == 0 else mse(p, t) / nothing
+
+
+def r2_delta(
+    prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike | None = None
+) -> float | None:
+    """1 - sum w (t - p)^2 / sum w (d - mean_w d)^2, d = t - r the true change: the share of its variance explained.
+
+    R2(delta) of arXiv 2506.22641 and scPertEval's r2; with the weights of `de_weights` it is `weighted_r2_delta`. r is
+    the mean of control cells or of training perturbations; it only enters the variance. 1 is perfect, no lower bound.
+    No change against control scores -mean_w(d)^2 / var_w(d), at most 0. None where the true change is constant (as
+    seen by the weights).
+    """
+    p, t, r = _same(prediction, truth, reference)
+    w = np.ones(t.shape) if weights is None else _same(weights, t)[0]
+    if (w < 0).any() or w.sum() <= 0:
+        raise InvalidDataError("weights of genes are negative or all zero", mend="use `de_weights`")
+    change = t - r
+    if is_constant(change[w > 0]):
+        return None
+    spread = float(np.sum(w * (change - np.sum(w * change) / w.sum()) ** 2))
+    return None if spread <= 1e-300 else 1.0 - float(np.sum(w * (t - p) ** 2)) / spread
+
+
+def weighted_r2_delta(
+    prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt.ArrayLike, weights: npt.ArrayLike
+) -> float | None:
+    """`r2_delta` with the weights of `de_weights`: R2_w(delta) of arXiv 2506.22641, r there the mean of perturbations.
+
+    No change scores at most 0 where r is control; against the mean of perturbations it scores 1 less its `wmse` over
+    the weighted variance of d, usually below 0 too. None where the weighted change is constant.
+    """
+    return r2_delta(prediction, truth, reference, weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,62 +208,6 @@ def wmse(prediction: npt.ArrayLike, truth: npt.ArrayLike, weights: npt.ArrayLike
     """
     p, t, w = _same(prediction, truth, weights)
     return float(np.sum(w * (p - t) ** 2))
-
-
-def discrimination(
-    predictions: npt.ArrayLike,
-    truths: npt.ArrayLike,
-    distance: Literal["l1", "l2", "cosine"] = "l1",
-    exclude: npt.ArrayLike | None = None,
-) -> npt.NDArray[np.float64] | None:
-    """Perturbation discrimination score of each predicted change (cell-eval's orientation).
-
-    For prediction i all n true changes are ranked by distance: (n - rank) / n with rank 0 for the own truth
-    being closest, 1/n for the farthest. Ties share the mean rank (cell-eval breaks them by order), so a
-    prediction without information scores (n + 1) / (2 n). ``exclude`` is a boolean (n, genes): genes left out
-    for each perturbation, the perturbed ones. None for fewer than two perturbations.
-    """
-    p, t = np.asarray(predictions, dtype=np.float64), np.asarray(truths, dtype=np.float64)
-    if p.shape != t.shape or p.ndim != 2:
-        raise InvalidDataError(f"predicted changes {p.shape} and true ones {t.shape} differ in shape")
-    n = len(p)
-    if n < 2:
-        return None
-    out = np.asarray(exclude, dtype=bool) if exclude is not None else np.zeros(p.shape, dtype=bool)
-    scores = np.empty(n)
-    for i in range(n):
-        kept = ~out[i]
-        apart = _distances(p[i, kept], t[:, kept], distance)
-        tolerance = 1e-12 * max(1.0, float(apart.max()))
-        closer = int((apart < apart[i] - tolerance).sum())
-        tied = int((np.abs(apart - apart[i]) <= tolerance).sum()) - 1
-        scores[i] = (n - closer - tied / 2) / n
-    return scores
-
-
-def _distances(point: Vector, others: npt.NDArray, distance: str) -> Vector:
-    if distance == "l1":
-        return np.abs(others - point).sum(axis=1)
-    if distance == "l2":
-        return np.sqrt(((others - point) ** 2).sum(axis=1))
-    norms = np.linalg.norm(others, axis=1) * np.linalg.norm(point)
-    return 1.0 - np.divide(others @ point, norms, out=np.zeros(len(others)), where=norms > 1e-300)
-
-
-def energy_distance(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
-    """2 E|x - y| - E|x - x'| - E|y - y'| with Euclidean distances, U-statistic within terms.
-
-    Pairs of a cell with itself are left out, so equal distributions give 0 on average (it may be slightly
-    negative); a single cell is a point mass without a term within. Inputs (cells, d), usually principal
-    components of the training cells. No change scores the distance of perturbed to control cells.
-    """
-    from scipy.spatial.distance import cdist, pdist
-
-    x, y = np.atleast_2d(np.asarray(first, float)), np.atleast_2d(np.asarray(second, float))
-    if len(x) == 0 or len(y) == 0:
-        raise InvalidDataError("energy distance of an empty group of cells")
-    within = [float(pdist(group).mean()) if len(group) > 1 else 0.0 for group in (x, y)]
-    return 2.0 * float(cdist(x, y).mean()) - sum(within)
 
 
 def principal_axes(

@@ -23,13 +23,17 @@ def _pair(image: npt.ArrayLike, reference: npt.ArrayLike) -> tuple[npt.NDArray, 
             f"the image has shape {first.shape}, its reference {second.shape}",
             mend="a denoiser returns the shape it was given",
         )
+    if first.size == 0:
+        raise InvalidDataError("the image has no pixels")
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise InvalidDataError("the image or its reference has NaN or infinity", mend="return finite intensities")
     return first, second
 
 
 def mse(image: npt.ArrayLike, reference: npt.ArrayLike) -> float:
-    """Mean of (image - reference)^2 in squared units of the input; 0 for the reference itself.
+    """Mean of (image - reference)^2 in squared units of the input; 0 for the reference itself (paper, Table 4).
 
-    The unchanged noisy image scores its noise variance against a clean reference, and 0 against itself.
+    Doing nothing: the unchanged noisy image scores its noise variance against a clean reference, and 0 against itself.
 
     >>> mse([[0.0, 2.0]], [[0.0, 0.0]])
     2.0
@@ -39,7 +43,10 @@ def mse(image: npt.ArrayLike, reference: npt.ArrayLike) -> float:
 
 
 def psnr(image: npt.ArrayLike, reference: npt.ArrayLike, data_range: float) -> float | None:
-    """10 log10(data_range^2 / MSE) in dB; None where the MSE is 0 (the ratio has no bound).
+    """10 log10(data_range^2 / MSE) in dB; None where the MSE is 0 (the ratio has no bound) (paper, Table 4).
+
+    Doing nothing: the unchanged noisy image scores 10 log10(data_range^2 / noise variance) against a clean reference;
+    against itself, the paper's way, it has no value, and hardly changing it scores without bound.
 
     ``data_range`` is the width of the scale the images live on (255 for 8 bits, 1 for unit range); it is
     never guessed, because a wrong one adds a constant (see `PAPER_OFFSET_DB`).
@@ -56,7 +63,9 @@ def psnr(image: npt.ArrayLike, reference: npt.ArrayLike, data_range: float) -> f
 def ssim(image: npt.ArrayLike, reference: npt.ArrayLike, data_range: float) -> float | None:
     """Mean structural similarity (Wang et al. 2004; 7x7 windows, K1=0.01, K2=0.03) of one plane.
 
-    scikit-image's implementation with its defaults; 1 for the reference itself, None for planes below 7x7.
+    scikit-image's implementation with its defaults; 1 for the reference itself, None for planes below 7x7. Doing
+    nothing: the unchanged noisy image scores 1 against itself (the paper's way), and against a clean reference what
+    its noise leaves of the structure.
     """
     from skimage.metrics import structural_similarity
 
@@ -88,8 +97,9 @@ def signal_to_noise(
     """Ratio of foreground signal to background noise; the paper gives neither formula nor unit.
 
     ``mean_over_std``: mean of the foreground over the standard deviation of the background (an amplitude).
-    ``power``: mean square of the foreground over the mean square of the background. None where either part
-    is empty or the background has no noise.
+    ``power``: mean square of the foreground over the mean square of the background. Doing nothing scores the noisy
+    image's own ratio; a blur raises it without bound, and so does a constant added to the image, so it is no measure
+    of truth. None where either part is empty or the background has no noise.
     """
     array, mask = np.asarray(image, dtype=np.float64), np.asarray(foreground) > 0
     if array.shape != mask.shape:
@@ -119,7 +129,10 @@ def signal_to_error(image: npt.ArrayLike, reference: npt.ArrayLike) -> float | N
 
 
 def decibel(ratio: float | None, formula: SnrFormula = "mean_over_std") -> float | None:
-    """20 log10 of an amplitude ratio, 10 log10 of a power ratio; None for None and for ratios not above 0."""
+    """20 log10 of an amplitude ratio, 10 log10 of a power ratio; None for None and for ratios not above 0.
+
+    A unit, no score of its own: doing nothing scores that of its ratio, and equal amplitudes 0.
+    """
     if ratio is None or ratio <= 0:
         return None
     return (10.0 if formula == "power" else 20.0) * math.log10(ratio)

@@ -10,7 +10,9 @@ from hyped_core.errors import InvalidDataError
 
 
 def phase_accuracy(called: npt.ArrayLike, truth: npt.ArrayLike) -> float | None:
-    """Share of cells whose phase is the true one; always calling the commonest phase scores its share.
+    """Share of cells whose phase is the true one; None of no cells.
+
+    Always calling the commonest phase scores its share: `commonest_accuracy`.
 
     >>> phase_accuracy(["G1", "S"], ["G1", "G2M"])
     0.5
@@ -74,6 +76,8 @@ def recall_precision(
 ) -> tuple[float | None, float | None]:
     """Share of the cells in ``phase`` that are called so, and of those called so that are; None of no cells.
 
+    Never calling it scores 0 and None, calling it always 1 and its share of the cells.
+
     >>> recall_precision(["M", "M", "G1"], ["M", "G1", "G1"], "M")
     (1.0, 0.5)
     """
@@ -83,9 +87,10 @@ def recall_precision(
 
 
 def circular_error(position: npt.ArrayLike, truth: npt.ArrayLike, unknown: float = np.nan) -> float | None:
-    """Mean distance round the cycle of positions in [0, 1): at most 0.5, and 0.25 for a random guess.
+    """Mean distance round the cycle min(d, 1 - d), d = |p - t| mod 1: at most 0.5; None of no cells.
 
-    Positions that are NaN count as ``unknown`` (what is guessed of those of which nothing is known).
+    A random guess scores 0.25 on average; one position for all what `best_constant` finds, 0.25 where the true ones
+    are spread evenly. Positions that are NaN count as ``unknown`` (what is guessed of those of which nothing is known).
 
     >>> round(circular_error([0.95, 0.5], [0.05, 0.4]), 6)
     0.1
@@ -109,6 +114,9 @@ def fraction_error(
     called: pd.DataFrame, truth: pd.DataFrame, by: list[str], phase: str = "phase"
 ) -> tuple[float | None, pd.DataFrame]:
     """Mean absolute difference between called and true phase fractions over groups and phases.
+
+    mean |f - t| over the groups and phases that either table has. Calling every cell one phase, of k phases with equal
+    fractions, scores 2 (k - 1) / k^2; None where there are no cells at all.
 
     Both tables have the columns ``by`` and ``phase``, one row a cell; they need not hold the same cells.
     Returns the mean and a table ``by..., phase, fraction, fraction_truth``. Groups that one of the two lacks

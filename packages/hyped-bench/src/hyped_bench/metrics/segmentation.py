@@ -75,7 +75,8 @@ def _totals(labels: npt.NDArray, counts: npt.NDArray) -> tuple[npt.NDArray, npt.
 def match_counts(predicted: npt.ArrayLike, truth: npt.ArrayLike, iou: float = 0.5) -> tuple[int, int, int]:
     """(true positives, false positives, false negatives) of objects with IoU above ``iou`` (at least 0.5).
 
-    Above one half a pair is unique on both sides, so no assignment is needed.
+    Above one half a pair is unique on both sides, so no assignment is needed (Kirillov et al. 2019; the counts of
+    StarDist's ``matching``). Finding nothing counts (0, 0, true objects).
     """
     if iou < 0.5:
         raise InvalidDataError("matching is unique only for IoU of at least 0.5")
@@ -85,9 +86,10 @@ def match_counts(predicted: npt.ArrayLike, truth: npt.ArrayLike, iou: float = 0.
 
 
 def f1_from_counts(hits: int, extra: int, missed: int) -> float | None:
-    """2 TP / (2 TP + FP + FN); None where there is nothing to find and nothing was found.
+    """2 TP / (2 TP + FP + FN) of `match_counts`; None where there is nothing to find and nothing was found.
 
-    An empty segmentation scores 0.
+    F1 at IoU 0.5 of Caicedo et al. 2019 (Data Science Bowl 2018). An empty segmentation scores 0; one object over the
+    whole frame scores 0 as soon as no nucleus fills more than half of it.
 
     >>> f1_from_counts(3, 1, 1)
     0.75
@@ -99,8 +101,9 @@ def f1_from_counts(hits: int, extra: int, missed: int) -> float | None:
 def seg_values(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Jaccard index of each true object with the object covering more than half of it, else 0 (CTC's SEG).
 
-    Cell Tracking Challenge, Maska et al. 2014; SEG is the mean over all true objects of all frames. An empty
-    segmentation scores 0.
+    |R and S| / |R or S| where |R and S| > |R| / 2 (Cell Tracking Challenge, Maska et al. 2014); SEG is the mean over
+    all true objects of all frames. An empty segmentation scores 0, extra objects cost nothing: read it beside
+    `f1_from_counts`. No values where the truth has no object.
     """
     table = overlaps(predicted, truth)
     values = np.zeros(len(table.truth_labels))
@@ -116,7 +119,8 @@ def foreground_counts(
 
     ``value`` is the annotation's number for foreground (sparse annotations: 2 with 1 for background and 0
     for pixels nobody looked at); None takes everything above 0. The quotient is the foreground recall:
-    labelling nothing scores 0, labelling everything 1, so it says nothing without a second number.
+    labelling nothing scores 0, labelling everything 1, so it says nothing without a second number. The quotient has no
+    value where nothing is annotated as foreground.
     """
     labelled, marks = np.asarray(predicted) > 0, np.asarray(annotation)
     if labelled.shape != marks.shape:

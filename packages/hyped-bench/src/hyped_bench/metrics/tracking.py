@@ -99,8 +99,10 @@ def tracking_scores(
     -------
     ``tra``, ``lnk``, ``det``: 1 - min(AOGM, AOGM0) / AOGM0 with the Challenge's weights (split 5, missed 10,
     extra 1; edges: extra 1, missed 1.5, wrong kind 1), over nodes and edges, edges and nodes (Matula et al.
-    2015), computed by py-ctcmetrics. ``division_f1``: branching correctness BC(tolerance), None where the
-    truth has no division. One track per object scores ``det`` 1 and ``lnk`` 0.
+    2015), computed by py-ctcmetrics. ``division_f1``: branching correctness BC(tolerance) (Ulman et al. 2017), None
+    where the truth has no division; ``lnk`` is None where it has no link. Linking nothing, one track per object,
+    scores ``det`` 1, ``lnk`` 0, ``division_f1`` 0 and, of N objects and E links, ``tra`` 1 - 1.5 E / (10 N + 1.5 E):
+    0.87 for long tracks, so TRA flatters any tracker that is given the objects. No tracks at all score 0.
     """
     from ctc_metrics.metrics import det, lnk, raw_division_metrics, tra
     from ctc_metrics.utils.representations import count_acyclic_graph_correction_operations
