@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -46,6 +46,29 @@ class Scores:
     warnings: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A metric that verdicts are given on, and what it is held against.
+
+    Attributes
+    ----------
+    metric : column of the table of units.
+    nothing : the control that does nothing; "" where the task has none.
+    simple : simple models that a verdict names beside it.
+    ceiling : the reference that stands for what can be measured at best; "" where there is none.
+    unit : columns that identify a unit, beside ``source``; paired over models.
+    unit_word : what a unit is called.
+    """
+
+    metric: str
+    better: Literal["higher", "lower"]
+    nothing: str = ""
+    simple: tuple[str, ...] = ()
+    ceiling: str = ""
+    unit: tuple[str, ...] = ()
+    unit_word: str = "unit"
+
+
 class Task:
     """A benchmark task. Subclass it, or offer the same methods, and announce it by a `TaskSpec`.
 
@@ -57,6 +80,8 @@ class Task:
     Params: ClassVar[type[TaskParams]] = TaskParams
     needs_model: ClassVar[bool] = True
     """False for tasks that score what the pipeline itself wrote."""
+    judged: ClassVar[tuple[Judged, ...]] = ()
+    """What verdicts are given on; none for tasks that compare no models."""
 
     def __init__(self, params: Any, context: RunContext) -> None:
         self.params = params

@@ -11,7 +11,8 @@ from pydantic import Field
 from hyped_bench.metrics import demultiplex as measure
 from hyped_bench.metrics.undefined import mean_defined
 from hyped_bench.readers import read_cells, read_table, require_columns
-from hyped_bench.tasks.base import ModelFactory, Scores, Task, TaskParams, check_sources, summary_keys
+from hyped_bench.tasks.base import Judged, ModelFactory, Scores, Task, TaskParams, check_sources, summary_keys
+from hyped_core.context import RunContext
 from hyped_core.errors import InvalidDataError, PluginError
 from hyped_core.params import Params
 
@@ -30,6 +31,8 @@ KEYS = (
 )
 FURTHER = ("forced_call", "doublet_probability", "margin")
 """Columns that a model may add; the record keeps them."""
+DRAWS = 200
+"""Times the cells of a capture are redrawn for verdicts; captures are too few to draw from."""
 KINDS = {"Doublet": "doublet", "Negative": "negative"}
 
 
@@ -67,6 +70,11 @@ class DemultiplexTask(Task):
 
     name: ClassVar[str] = "demultiplex"
     Params: ClassVar[type[TaskParams]] = DemultiplexParams
+    judged: ClassVar[tuple[Judged, ...]] = (
+        Judged("accuracy", "higher", unit_word="pool"),
+        Judged("f_singlet", "higher", unit_word="pool"),
+        Judged("brier", "lower", unit_word="pool"),
+    )
 
     def __init__(self, params: DemultiplexParams, context: Any) -> None:
         super().__init__(params, context)
@@ -109,7 +117,7 @@ class DemultiplexTask(Task):
 
     def score(self, predictions: dict[str, pd.DataFrame]) -> Scores:
         """Score captures and average; intervals resample cells within captures."""
-        rows, tables, details = [], {}, []
+        rows, tables, details, drawn = [], {}, [], []
         for source in self.params.sources:
             calls = predictions[source.name]
             truth = _truth(source, self.counts[source.name])
@@ -127,6 +135,7 @@ class DemultiplexTask(Task):
                     **_of_probabilities(known, truth),
                 }
             )
+            drawn.append(_drawn(source.name, known, truth))
             details.append(known.assign(source=source.name, truth=truth).rename_axis("cell").reset_index())
             if len(truth) < len(calls):
                 self.warnings.append(
@@ -147,7 +156,7 @@ class DemultiplexTask(Task):
         return Scores(
             metrics,
             {"units": units, "confusion": confusion},
-            {"cells": pd.concat(details, ignore_index=True)},
+            {"cells": pd.concat(details, ignore_index=True), "draws": pd.concat(drawn, ignore_index=True)},
             list(self.warnings),
         )
 
@@ -190,6 +199,28 @@ def _of_probabilities(calls: pd.DataFrame, truth: pd.Series) -> dict[str, float 
         "ece": measure.expected_calibration_error(probability, right),
         "brier": measure.brier(probability, right),
     }
+
+
+def _drawn(source: str, calls: pd.DataFrame, truth: pd.Series) -> pd.DataFrame:
+    """``source``, ``draw`` and scores with the cells redrawn; the same cells for every model, whatever the seed."""
+    rng = RunContext(seed=0).rng("demultiplex", "draws", source)
+    n = len(truth)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(float)
+    call, true = calls["call"].astype(str).to_numpy(), truth.to_numpy().astype(str)
+    right = (call == true).astype(float)
+    probability = calls["probability"].to_numpy(dtype=float)
+    samples = np.array(sorted(set(true) - set(KINDS)), dtype=str)
+    is_true, is_called = true[:, None] == samples, call[:, None] == samples
+    hits, there = counts @ (is_true & is_called), counts @ is_true
+    each = np.where(there > 0, 2 * hits / np.maximum(there + counts @ is_called, 1), 0.0)
+    with np.errstate(invalid="ignore"):  # a capture without singlets has no F1
+        f_singlet = each.sum(axis=1) / (there > 0).sum(axis=1)
+    return pd.DataFrame(
+        {
+            "source": source, "draw": np.arange(DRAWS), "accuracy": counts @ right / n, "f_singlet": f_singlet,
+            "brier": counts @ (probability - right) ** 2 / n,
+        }
+    )  # fmt: skip
 
 
 def _long(source: str, table: Any, names: list[str]) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from pydantic import Field
 from hyped_bench.frames import LabelFrames, chosen_frames, open_frames
 from hyped_bench.metrics import segmentation as measure
 from hyped_bench.tasks.base import (
+    Judged,
     ModelFactory,
     Scores,
     Task,
@@ -80,6 +81,9 @@ class SegmentTask(Task):
 
     name: ClassVar[str] = "segment"
     Params: ClassVar[type[TaskParams]] = SegmentParams
+    judged: ClassVar[tuple[Judged, ...]] = tuple(
+        Judged(metric, "higher", unit_word="scene") for metric in ("f1_iou50", "seg", "foreground_recall")
+    )
 
     def __init__(self, params: SegmentParams, context: Any) -> None:
         super().__init__(params, context)

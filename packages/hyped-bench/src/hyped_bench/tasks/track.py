@@ -15,6 +15,7 @@ from hyped_bench.metrics.segmentation import overlaps
 from hyped_bench.metrics.tracking import track_graph, tracking_scores
 from hyped_bench.readers import read_json, read_table, require_columns
 from hyped_bench.tasks.base import (
+    Judged,
     ModelFactory,
     Scores,
     Task,
@@ -85,6 +86,9 @@ class TrackTask(Task):
 
     name: ClassVar[str] = "track"
     Params: ClassVar[type[TaskParams]] = TrackParams
+    judged: ClassVar[tuple[Judged, ...]] = tuple(
+        Judged(metric, "higher", unit_word="scene") for metric in ("tra", "lnk", "division_f1")
+    )
 
     def __init__(self, params: TrackParams, context: Any) -> None:
         super().__init__(params, context)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from hyped_bench.tasks.base import ModelFactory, Scores, Task, TaskParams, check_sources
+from hyped_bench.tasks.base import Judged, ModelFactory, Scores, Task, TaskParams, check_sources
 from hyped_bench.tasks.denoise.downstream import DIVISION_KEY, DOWNSTREAM_KEYS, Chain, division_f1, light_name
 from hyped_bench.tasks.denoise.fields import Stack, read_source
 from hyped_bench.tasks.denoise.params import KINDS, DenoiseParams, DenoiseSource, Reference
@@ -42,6 +42,10 @@ class DenoiseTask(Task):
 
     name: ClassVar[str] = "denoise"
     Params: ClassVar[type[TaskParams]] = DenoiseParams
+    judged: ClassVar[tuple[Judged, ...]] = tuple(
+        Judged(metric, "higher", "identity", unit=("unit",), unit_word="field of view")
+        for metric in ("psnr", "ssim", "downstream_seg", "downstream_f1_iou50", "downstream_tra")
+    )
 
     def __init__(self, params: DenoiseParams, context: Any) -> None:
         super().__init__(params, context)

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 
 from hyped_bench.metrics import embedding as measure
-from hyped_bench.tasks.base import ModelFactory, Scores, Task, TaskParams, check_sources, summarise, summary_keys
+from hyped_bench.tasks.base import (
+    Judged,
+    ModelFactory,
+    Scores,
+    Task,
+    TaskParams,
+    check_sources,
+    summarise,
+    summary_keys,
+)
 from hyped_bench.tasks.embedding.calls import Embedded, run_source
 from hyped_bench.tasks.embedding.data import EmbeddingData, load_source
 from hyped_bench.tasks.embedding.params import EmbeddingParams
@@ -39,6 +48,10 @@ class EmbeddingTask(Task):
 
     name: ClassVar[str] = "embedding"
     Params: ClassVar[type[TaskParams]] = EmbeddingParams
+    judged: ClassVar[tuple[Judged, ...]] = tuple(
+        Judged(metric, "higher", nothing, ceiling="half", unit=("perturbation",), unit_word="perturbation")
+        for metric, nothing in (("cosine_shift_conditions", "null"), ("cosine_shift", "null"), ("cosine", "no_change"))
+    )
 
     def __init__(self, params: EmbeddingParams, context: Any) -> None:
         super().__init__(params, context)
