@@ -1,4 +1,4 @@
-"""Splits of perturbations into those a model learns from and those it is scored on, saved with hashes."""
+"""Folds: which perturbations, and which of their cells, a model learns from and is scored on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, model_validator
 
 from hyped_core.design.model import CONTROL
@@ -16,8 +17,21 @@ from hyped_core.errors import InvalidDataError
 from hyped_core.params import Params
 from hyped_core.splits import GearsKind, GearsSplit, custom_split, gears_split
 
-Kind = Literal["unseen_combination", "unseen_perturbation", "leave_one_out", "listed", "custom", GearsKind]
+Kind = Literal[
+    "unseen_combination",
+    "unseen_perturbation",
+    "unseen_condition",
+    "unseen_phase",
+    "unseen_replicate",
+    "leave_one_out",
+    "listed",
+    "custom",
+    "saved",
+    GearsKind,
+]
 GEARS_KINDS: tuple[str, ...] = get_args(GearsKind)
+HELD_COLUMNS = {"unseen_phase": "phase", "unseen_replicate": "replicate"}
+"""Kinds that divide the cells of a perturbation, and the column they divide them by."""
 
 
 class SplitParams(Params):
@@ -26,13 +40,18 @@ class SplitParams(Params):
     kind: Kind = "unseen_combination"
     """``unseen_combination``: part of the combinations, all singles are seen. ``unseen_perturbation``: part
     of the single genes, with every combination that holds one of them. ``leave_one_out``: a fold a
-    perturbation. ``listed``: those in ``held_out``. ``custom``: as ``file`` says. The others are GEARS' and equal
-    those of cell-gears for the same list (`hyped_core.splits`), here the perturbations sorted by name."""
+    perturbation. ``unseen_condition``: a fold a condition, those in ``held_out`` or each. ``unseen_phase`` and
+    ``unseen_replicate``: a fold a phase or replicate (those in ``held_out`` or each), whose perturbed cells are scored
+    and never seen, while the others of the same perturbations are learned from. ``listed``: one fold, those in
+    ``held_out``. ``custom``: as the lists in ``file`` say. ``saved``: the folds of a split file
+    (`hyped_bench.splits.files`), checked against the cells. The others are GEARS' and equal those of cell-gears for
+    the same list (`hyped_core.splits`), here the perturbations sorted by name."""
     fraction: float = Field(0.5, gt=0, lt=1)
     """Share held out, of combinations or of genes; GEARS' kinds have fractions of their own."""
     seed: int = 0
     """Of the draw; the published GEARS splits have 1."""
     held_out: tuple[str, ...] = ()
+    """Perturbations, conditions, phases or replicates, as the kind has it."""
     train_gene_fraction: float = Field(0.75, gt=0, lt=1)
     """GEARS' simulation splits: share of the genes that are seen."""
     combo_seen2_train_fraction: float = Field(0.75, gt=0, lt=1)
@@ -43,12 +62,12 @@ class SplitParams(Params):
     """The same for validation."""
     file: str | None = None
     """.json or .yaml for ``custom``: lists ``train``, ``validation`` and ``test``; names as the cells have them, or
-    GEARS' (``A+ctrl``)."""
+    GEARS' (``A+ctrl``). A saved split for ``saved``."""
 
     @model_validator(mode="after")
     def _file_for_custom(self) -> Self:
-        if (self.kind == "custom") != bool(self.file):
-            raise ValueError("`file` goes with kind custom, and custom needs it")
+        if (self.kind in ("custom", "saved")) != bool(self.file):
+            raise ValueError("`file` goes with the kinds custom and saved; saved needs it as custom needs it")
         return self
 
 
@@ -60,6 +79,8 @@ class Fold:
     ----------
     validation : perturbations it may choose its stopping point by; in neither of the others.
     subgroups : name -> scored perturbations that are summed up together (GEARS: how much of a combination was seen).
+    held_phase, held_replicate : where given, perturbations are in ``train`` and ``test`` alike, and their cells of
+        this phase (or replicate) are scored and never seen; see `fold_cells`.
     """
 
     name: str
@@ -67,6 +88,15 @@ class Fold:
     test: tuple[str, ...]
     validation: tuple[str, ...] = ()
     subgroups: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    held_phase: str = ""
+    held_replicate: str = ""
+
+    @property
+    def held(self) -> tuple[str, str] | None:
+        """Column and value of the cells that are held out of every perturbation; None where perturbations are."""
+        if self.held_phase:
+            return "phase", self.held_phase
+        return ("replicate", self.held_replicate) if self.held_replicate else None
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form; what a split does not have is left out."""
@@ -75,7 +105,23 @@ class Fold:
             known["validation"] = list(self.validation)
         if self.subgroups:
             known["subgroups"] = {group: list(names) for group, names in self.subgroups.items()}
+        if held := self.held:
+            known[f"held_{held[0]}"] = held[1]
         return known
+
+    @classmethod
+    def from_dict(cls, known: Mapping[str, Any]) -> Self:
+        """The fold that `as_dict` wrote."""
+        groups = {group: tuple(names) for group, names in known.get("subgroups", {}).items()}
+        return cls(
+            known["name"],
+            tuple(known["train"]),
+            tuple(known["test"]),
+            tuple(known.get("validation", ())),
+            groups,
+            known.get("held_phase", ""),
+            known.get("held_replicate", ""),
+        )
 
     def subgroup_of(self, name: str) -> str:
         """Subgroup of a scored perturbation; empty where it has none."""
@@ -91,8 +137,18 @@ def genes_of(name: str) -> tuple[str, ...]:
     return tuple(part for part in name.split("+") if part not in ("", CONTROL, "ctrl"))
 
 
-def make_folds(perturbations: Sequence[str], params: SplitParams) -> list[Fold]:
+def make_folds(
+    perturbations: Sequence[str], params: SplitParams, cells: pd.DataFrame | None = None
+) -> list[Fold]:
     """Folds over the perturbations (control is always seen and never scored).
+
+    Parameters
+    ----------
+    perturbations
+        Names, as in the cells; control may be among them.
+    cells
+        Index the cells' names, column ``perturbation`` (``control`` for control) and ``phase`` or ``replicate``
+        (empty text where unknown): for ``unseen_phase``, ``unseen_replicate`` and ``saved``, which look at cells.
 
     Raises
     ------
@@ -103,13 +159,23 @@ def make_folds(perturbations: Sequence[str], params: SplitParams) -> list[Fold]:
         No such split file.
     """
     names = sorted({name for name in perturbations if genes_of(name)})
+    if params.kind in HELD_COLUMNS or params.kind == "saved":
+        if cells is None:
+            raise InvalidDataError(f"the split {params.kind} is made on cells", mend="give the cells too")
+        if params.kind == "saved":
+            from hyped_bench.splits.files import load_split, verify_split
+
+            return list(verify_split(load_split(str(params.file)), cells).folds)
+        return _held_folds(names, params, cells)
     if params.kind == "no_test":
         raise InvalidDataError(
             "the split no_test holds nothing out: there is nothing to score",
             mend="use another kind of split; no_test is for training a model that is scored elsewhere",
         )
-    if params.kind == "leave_one_out":
-        folds = [Fold(name, tuple(n for n in names if n != name), (name,)) for name in names]
+    if params.kind in ("leave_one_out", "unseen_condition"):
+        scored = params.held_out if params.kind == "unseen_condition" and params.held_out else names
+        _check_listed(scored, names, "perturbations")
+        folds = [Fold(name, tuple(n for n in names if n != name), (name,)) for name in sorted(set(scored))]
     elif params.kind == "custom":
         folds = [_fold_of(params.kind, names, custom_split(str(params.file), names))]
     elif params.kind in GEARS_KINDS:
@@ -142,9 +208,7 @@ def make_folds(perturbations: Sequence[str], params: SplitParams) -> list[Fold]:
 
 def _held_out(names: Sequence[str], params: SplitParams) -> set[str]:
     if params.kind == "listed":
-        missing = sorted(set(params.held_out) - set(names))
-        if missing:
-            raise InvalidDataError(f"held_out names perturbations that are not there: {', '.join(missing)}")
+        _check_listed(params.held_out, names, "perturbations")
         return set(params.held_out)
     rng = np.random.default_rng(params.seed)
     if params.kind == "unseen_combination":
@@ -156,6 +220,42 @@ def _held_out(names: Sequence[str], params: SplitParams) -> set[str]:
     if params.kind == "unseen_combination":
         return drawn
     return {name for name in names if drawn & set(genes_of(name))}
+
+
+def _check_listed(held_out: Sequence[str], there: Sequence[str], what: str) -> None:
+    if missing := sorted(set(held_out) - set(there)):
+        raise InvalidDataError(
+            f"held_out names {what} that are not there: {', '.join(missing)}",
+            where="held_out",
+            mend=f"{what} there: {', '.join(there)}",
+        )
+
+
+def _held_folds(names: Sequence[str], params: SplitParams, cells: pd.DataFrame) -> list[Fold]:
+    """A fold a phase (or replicate) in which every perturbation with cells on both sides is seen and scored."""
+    column = HELD_COLUMNS[params.kind]
+    if column not in cells:
+        raise InvalidDataError(f"cells have no column {column!r}", where=column, mend=f"annotate the {column}")
+    label, value = cells["perturbation"].astype(str), cells[column].astype(str)
+    perturbed = label.isin(list(names)) & (value != "")
+    there = sorted(set(value[perturbed]))
+    _check_listed(params.held_out, there, f"{column}s of perturbed cells")
+    folds = []
+    for held in sorted(set(params.held_out)) or there:
+        seen = set(label[perturbed & (value != held)])
+        scored = seen & set(label[perturbed & (value == held)])
+        if scored:
+            train = tuple(name for name in names if name in seen)
+            test = tuple(name for name in names if name in scored)
+            folds.append(Fold(f"{column} {held}", train, test, **{f"held_{column}": held}))
+    if not folds:
+        raise InvalidDataError(
+            f"the split {params.kind} leaves nothing to score: no perturbation has cells in the held-out {column} "
+            f"and outside it ({column}s: {', '.join(there) or 'none'})",
+            where=column,
+            mend="use another kind of split",
+        )
+    return folds
 
 
 def _fold_of(kind: str, names: Sequence[str], split: GearsSplit) -> Fold:
