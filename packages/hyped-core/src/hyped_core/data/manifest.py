@@ -1,4 +1,4 @@
-"""The manifest of a dataset: its files with size, sha256, source and licence."""
+"""The manifest of a dataset: its files with size, sha256, source and licence, and what people know of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import yaml
 from pydantic import Field, field_validator
 from pydantic import ValidationError as PydanticError
 
-from hyped_core.errors import ParamsError, PluginError, Problem, ValidationError
+from hyped_core.data.datasheet import Datasheet
+from hyped_core.errors import MissingFileError, ParamsError, PluginError, Problem, ValidationError
 from hyped_core.params import Params, problems_of
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ class Manifest(Params):
     """Set where the files are not known one by one."""
     made_by: str = ""
     """Set for a simulated dataset: the command that makes it."""
+    datasheet: Datasheet = Datasheet()
+    """What its card says beside what can be counted."""
 
     @field_validator("files")
     @classmethod
@@ -181,6 +184,23 @@ def read_manifest(name: str, host: PluginHost | None = None) -> Manifest:
     return _parse_text(text, spec.manifest)
 
 
+def read_manifest_file(path: Path) -> Manifest:
+    """The manifest in a YAML file.
+
+    Raises
+    ------
+    MissingFileError, ParamsError, ValidationError
+        There is no such file, it cannot be read, or it is no manifest.
+    """
+    if not path.is_file():
+        raise MissingFileError("there is no such file", where=path, mend="give the path of a manifest.yaml")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParamsError(f"cannot be read: {error}", where=path) from error
+    return _parse_text(text, path)
+
+
 def find_manifest(
     name: str, folder: Path = Path(), host: PluginHost | None = None
 ) -> tuple[Manifest, str]:
@@ -203,11 +223,7 @@ def find_manifest(
     path = folder / "data" / bare / "manifest.yaml"
     if not path.is_file():
         return read_manifest(name, host), spec.manifest
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParamsError(f"cannot be read: {error}", where=path) from error
-    found = _parse_text(text, path)
+    found = read_manifest_file(path)
     if found.name != bare:
         mend = f"write name: {bare}, or take the file away to use the one of the package"
         raise ValidationError(
