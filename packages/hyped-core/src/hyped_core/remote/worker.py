@@ -1,0 +1,235 @@
+"""The far side of `hyped_core.remote.host`: ``python -m hyped_core.remote.worker FOLDER`` makes models and calls them.
+
+It needs hyped-core with its light dependencies and what the model needs. Requests come as JSON lines on what was
+stdin, replies go to what was stdout; the model itself finds an empty stdin, and what it prints goes to stderr.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hyped_core.context import RunContext
+from hyped_core.errors import HypedError
+from hyped_core.remote.exchange import decode, encode, line
+from hyped_core.remote.memory import peak_memory_mb
+from hyped_core.spec import ModelSpec, Needs, import_target
+
+PROTOCOL = 1
+LOCAL_ONLY = ("denoise_frames",)
+"""Methods that take or give functions and frames one by one: they stay in one process."""
+REPORT_S = 0.2
+"""Seconds between two reports of a loop's progress."""
+
+
+class Worker:
+    """Models by number, and what may be asked of them."""
+
+    def __init__(self, folder: Path, send: Callable[[dict[str, Any]], None]) -> None:
+        self.folder = folder
+        self.send = send
+        self.models: dict[int, Any] = {}
+
+    def answer(self, request: dict[str, Any]) -> Any:
+        """The result of one request, JSON-able."""
+        for number in request["drop"]:
+            self.models[number] = None  # a number is given once
+        return getattr(self, f"do_{request['do']}")(request)
+
+    def do_describe(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Which model this is here: its spec, owner and source, and its config filled and written out."""
+        from hyped_core.design import read_design
+        from hyped_core.plugins.sources import model_modules, source_hash
+
+        spec, owner = find_spec(request)
+        values = dict(request["values"])
+        fill = None if spec.config is None else getattr(import_target(spec.config), "for_design", None)
+        if fill is not None:
+            values = fill(values, read_design(request["design"]))
+        loaded = spec.load_config(values)
+        return {
+            "spec": spec_out(spec),
+            "distribution": owner[0],
+            "version": owner[1],
+            "sha256": source_hash(model_modules(spec)),
+            "values": values,
+            "config": {} if loaded is None else loaded.model_dump(mode="json"),
+        }
+
+    def do_make(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A new model: its number and what it offers."""
+        model = find_spec(request)[0].create(request["values"])
+        number = len(self.models)
+        self.models[number] = model
+        held = {**{name: getattr(type(model), name, None) for name in dir(type(model))}, **vars_of(model)}
+        offered = [
+            name
+            for name, value in held.items()
+            if not name.startswith("_") and name not in LOCAL_ONLY and callable(value)
+        ]
+        return {"model": number, "methods": offered, "attributes": self._attributes(model)}
+
+    def do_call(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One call of a method."""
+        model = self.models[request["model"]]
+        args = [decode(value, self.folder) for value in request["args"]]
+        named = {key: decode(value, self.folder) for key, value in request["named"].items()}
+        if request["context"] is not None:
+            named["context"] = self._context(request["context"])
+        result = getattr(model, request["method"])(*args, **named)
+        return {"value": encode(result, self.folder), "attributes": self._attributes(model)}
+
+    def do_environment(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What this process runs on, libraries loaded so far included."""
+        from hyped_core.provenance import environment_record
+        from hyped_core.remote.determinism import determinism_record
+
+        return {**environment_record(commit=False), "determinism": determinism_record()}
+
+    def _context(self, given: dict[str, Any]) -> RunContext:
+        scratch = self.folder / "scratch"
+        scratch.mkdir(exist_ok=True)
+        return RunContext(**given, scratch=scratch, progress=_Told(self.send))
+
+    def _attributes(self, model: Any) -> dict[str, Any]:
+        """What the contracts let a model say of itself: ``facts`` and ``neighbours``."""
+        found = {}
+        if (facts := _told(model, "facts")) is not None and not callable(facts):
+            found["facts"] = encode(dict(facts), self.folder)
+        near = _told(model, "neighbours")
+        near = _told(_told(model, "config"), "neighbours") if near is None else near
+        if isinstance(near, int):
+            found["neighbours"] = near
+        return found
+
+
+class _Told:
+    """Progress that is told to the host."""
+
+    def __init__(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self.send = send
+        self.loops = 0
+
+    def track(self, items: Iterable[Any], description: str, total: int | None = None) -> Iterator[Any]:
+        """Yield ``items`` and say how many were done, a few times a second at most."""
+        if total is None and hasattr(items, "__len__"):
+            total = len(items)  # type: ignore[arg-type]
+        self.loops += 1
+        loop, last = self.loops, time.monotonic()
+        self.send({"progress": loop, "description": description, "total": total, "done": 0})
+        done = 0
+        for done, item in enumerate(items, start=1):
+            yield item
+            if (now := time.monotonic()) - last >= REPORT_S:
+                last = now
+                self.send({"progress": loop, "done": done})
+        self.send({"progress": loop, "done": done, "end": True})
+
+
+def vars_of(model: Any) -> dict[str, Any]:
+    """Attributes of the instance alone; nothing is computed."""
+    return dict(getattr(model, "__dict__", {}))
+
+
+def _told(model: Any, name: str) -> Any:
+    """An attribute, None where there is none or where it refuses until the model has learned."""
+    try:
+        return getattr(model, name, None)
+    except HypedError:
+        return None
+
+
+def spec_out(spec: ModelSpec) -> dict[str, Any]:
+    """A spec as JSON."""
+    fields = {name: getattr(spec, name) for name in ModelSpec.__slots__ if name != "needs"}
+    needs = {name: getattr(spec.needs, name) for name in Needs.__slots__}
+    return {**fields, "needs": needs}
+
+
+def spec_in(value: dict[str, Any]) -> ModelSpec:
+    """The spec that `spec_out` was given."""
+    needs = {**value["needs"], "modules": tuple(value["needs"]["modules"])}
+    return ModelSpec(**{**value, "needs": Needs(**needs), "sources": tuple(value["sources"])})
+
+
+def find_spec(request: dict[str, Any]) -> tuple[ModelSpec, tuple[str, str]]:
+    """The model as it is registered here, else as the host knows it; with distribution and version."""
+    from hyped_core.plugins.registry import models
+
+    registry = models()
+    prefix, _, bare = request["name"].rpartition(":")
+    name = f"{prefix}:{request['task']}/{bare}" if prefix else f"{request['task']}/{bare}"
+    known = request.get("spec")
+    if known is not None and f"{request['task']}/{bare}" not in registry.names():
+        return spec_in(known["spec"]), (known["distribution"], known["version"])
+    provided = registry.provided(name)
+    return provided.spec, (provided.plugin.distribution, provided.plugin.version)
+
+
+def error_out(error: BaseException) -> dict[str, Any]:
+    """An error as JSON: a `HypedError` with its fields, any other by type and text."""
+    frames = [f"{Path(f.filename).name}:{f.lineno} in {f.name}" for f in traceback.extract_tb(error.__traceback__)[-8:]]
+    if isinstance(error, HypedError):
+        said = {"message": error.message, "where": error.where, "mend": error.mend}
+        return {"type": type(error).__name__, "hyped": True, "frames": frames, **said}
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return {"type": type(error).__name__, "hyped": False, "frames": frames, "message": text}
+
+
+def _gpu_memory_mb() -> float | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20
+
+
+def _follow_host(parent: int) -> None:
+    """End this process when the one that started it is gone, however it went."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def main(folder: Path) -> None:
+    """Answer requests until there are no more."""
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    faulthandler.enable(all_threads=False)
+    threading.Thread(target=_follow_host, args=(os.getppid(),), daemon=True).start()
+    lock = threading.Lock()
+
+    def send(message: dict[str, Any]) -> None:
+        with lock:
+            replies.write(line(message))
+
+    worker = Worker(folder, send)
+    send({"hello": PROTOCOL})
+    if os.environ.get("HYPED_DETERMINISTIC"):
+        from hyped_core.remote.determinism import make_deterministic
+
+        make_deterministic()
+    for text in requests:
+        request = json.loads(text)
+        try:
+            reply: dict[str, Any] = {"ok": worker.answer(request)}
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  a stranger's code may raise anything
+            reply = {"error": error_out(error)}
+        sys.stdout.flush()
+        send({**reply, "peak_memory_mb": peak_memory_mb(), "peak_gpu_memory_mb": _gpu_memory_mb()})
+    shutil.rmtree(folder / "scratch", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

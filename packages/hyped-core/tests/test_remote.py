@@ -1,0 +1,290 @@
+"""Models in a process of their own: equal results, and every way to misbehave ends in a typed error and no process."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyped_core.context import RunContext
+from hyped_core.contracts import ImageMeta
+from hyped_core.errors import (
+    InvalidDataError,
+    MissingDependencyError,
+    MissingHardwareError,
+    ParamsError,
+    PluginError,
+    UnknownNameError,
+)
+from hyped_core.plugins.registry import models
+from hyped_core.remote.host import RemoteError, RemoteModel, Runner, read_runner
+from hyped_core.testing.plugins import isolated_host, make_distribution
+
+PLUGIN = """
+    from hyped_core import ModelSpec, Needs, hookimpl
+
+    @hookimpl
+    def hyped_models():
+        yield ModelSpec("toy", "denoise", "toylab_models:Toy", "toylab_models:ToyConfig", deterministic=False)
+        needs = Needs(("no_such_lib",), "pip install no-such-lib")
+        yield ModelSpec("bare", "denoise", "toylab_models:Toy", needs=needs)
+    """
+MODELS = """
+    import ctypes, os, subprocess, sys, time
+    import numpy as np
+    from hyped_core import Params
+    from hyped_core.errors import InvalidDataError
+
+    class ToyConfig(Params):
+        does: str = "work"
+        scale: float = 1.5
+
+        @classmethod
+        def for_design(cls, values, design):
+            return {"scale": 2.5, **values}
+
+    class Toy:
+        neighbours = 2
+
+        def __init__(self, config):
+            self.config = config
+            self.facts = {"made": 1}
+
+        def fit(self, stack, meta, *, context):
+            self.mean = float(stack.mean())
+
+        @property
+        def learned(self):
+            raise InvalidDataError("has learned nothing yet")
+
+        def denoise_frames(self, read, count, meta, *, context, frames=None):
+            raise NotImplementedError
+
+        def denoise(self, stack, meta, *, context):
+            does = self.config.does
+            if does == "work":
+                print("a line on stdout")
+                os.write(1, b"bytes on the pipe\\n")
+                subprocess.run([sys.executable, "-c", "print('a child prints')"])
+                assert sys.stdin.read() == ""
+                noise = context.rng("toy").normal(size=stack.shape)
+                for _ in context.progress.track(range(3), "toying"):
+                    pass
+                self.facts = {"seed": context.seed, "channel": meta.channel, "scratch": context.scratch.is_dir()}
+                return (stack * self.config.scale + noise + getattr(self, "mean", 0)).astype(np.float32)
+            if does == "raise":
+                raise RuntimeError("out of luck")
+            if does == "refuse":
+                raise InvalidDataError("these are no planes", where="stack", mend="give planes")
+            if does == "function":
+                return lambda: 1
+            if does == "exit":
+                sys.stderr.write("last words\\n"); sys.stderr.flush(); os._exit(7)
+            if does == "segfault":
+                ctypes.string_at(0)
+            if does == "sleep":
+                child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+                with open(meta.channel, "w") as file:
+                    file.write(f"{os.getpid()} {child.pid}")
+                time.sleep(300)
+            if does == "eat":
+                held = [bytearray(30_000_000) for _ in range(40)]
+                time.sleep(5)
+            if does == "loop":
+                for _ in context.progress.track(range(10_000), "looping"):
+                    time.sleep(0.05)
+    """
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A folder with the plugin, as an environment of its own would have it."""
+    folder = tmp_path_factory.mktemp("lab")
+    make_distribution(folder, "toylab", {"toylab_plugin": PLUGIN, "toylab_models": MODELS})
+    return folder
+
+
+@pytest.fixture
+def remote(lab):
+    """Opens the model over there; nothing here knows it."""
+    opened = []
+
+    def make(name="toy", values=None, **limits):
+        runner = Runner(env={"PYTHONPATH": str(lab)}, **limits)
+        opened.append(RemoteModel("denoise", name, runner, values=values))
+        return opened[-1]
+
+    yield make
+    for one in opened:
+        one.close()
+
+
+STACK = np.random.default_rng(1).normal(500, 20, (3, 8, 9)).astype(np.float32)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ended (one that nobody waited for counts as ended)."""
+    for _ in range(100):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_model_over_there_gives_the_bytes_it_gives_here(remote, lab, capfd, monkeypatch):
+    far = remote(seconds=60, memory_gb=4)
+    assert (far.distribution, far.version, far.spec.deterministic) == ("toylab", "1.0", False)
+    assert far.config == {"does": "work", "scale": 2.5}  # filled for the design, over there
+    model = far.create({"scale": 3.0})
+    assert model.facts == {"made": 1} and model.neighbours == 2
+    context = RunContext(seed=5)
+    model.fit(STACK, ImageMeta(), context=context)
+    there = model.denoise(STACK, ImageMeta(channel="Cy5"), context=context)
+    assert model.facts == {"seed": 5, "channel": "Cy5", "scratch": True}
+    assert not hasattr(model, "denoise_frames") and not hasattr(model, "predict")
+    assert not list(far.process.folder.glob("*.npy"))  # nothing piles up
+    said = capfd.readouterr()
+    assert said.out == "" and "a line on stdout" in said.err and "bytes on the pipe" in said.err
+    far.close()
+    with isolated_host(lab) as host:
+        own = models(host).get("denoise/toy").create({"scale": 3.0})
+        own.fit(STACK, ImageMeta(), context=context)
+        monkeypatch.setattr(sys, "stdin", io.StringIO())
+        here = own.denoise(STACK, ImageMeta(channel="Cy5"), context=context)
+    assert there.dtype == here.dtype and there.tobytes() == here.tobytes()
+
+
+def test_instances_are_apart_and_forgotten(remote):
+    far = remote()
+    first, second = far.create({"scale": 1.0}), far.create({"scale": 2.0})
+    first.fit(STACK, ImageMeta(), context=RunContext())
+    a, b = (m.denoise(STACK, ImageMeta(), context=RunContext()) for m in (first, second))
+    assert not np.array_equal(a, b)
+    del first
+    assert far.gone == [0]
+    second.fit(STACK, ImageMeta(), context=RunContext())
+    assert far.gone == []
+
+
+def test_a_model_known_here_need_not_be_registered_there(lab, tmp_path):
+    (tmp_path / "toylab_models.py").write_text((lab / "toylab_models.py").read_text())
+    with isolated_host(lab) as host:
+        provided = models(host).provided("denoise/toy")
+    runner = Runner(env={"PYTHONPATH": str(tmp_path)})
+    with RemoteModel("denoise", "toy", runner, provided=provided) as far:
+        assert far.distribution == "toylab" and far.create().neighbours == 2
+    with pytest.raises(UnknownNameError):
+        RemoteModel("denoise", "toy", runner)
+
+
+def test_errors_come_back_as_they_are(remote):
+    for does, kind, text in (
+        ("raise", RemoteError, "RuntimeError: out of luck"),
+        ("refuse", InvalidDataError, "these are no planes"),
+        ("function", PluginError, "type function"),
+    ):
+        far = remote(values={"does": does})
+        model = far.create()
+        with pytest.raises(kind, match=text) as caught:
+            model.denoise(STACK, ImageMeta(), context=RunContext())
+        if does == "raise":
+            assert any("toylab_models.py" in line and "denoise" in line for line in caught.value.frames)
+        if does == "refuse":
+            assert (caught.value.where, caught.value.mend) == ("stack", "give planes")
+    with pytest.raises(ParamsError, match="scale"):
+        remote(values={"sclae": 1})
+    with pytest.raises(MissingDependencyError, match="no_such_lib"):
+        remote("bare").create()
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [("exit", ("exit code 7", "last words")), ("segfault", ("SIGSEGV", "Segmentation fault"))],
+)
+def test_a_crash_of_the_interpreter_is_an_error_of_the_model(remote, does, words):
+    far = remote(values={"does": does})
+    model = far.create()
+    with pytest.raises(PluginError) as caught:
+        model.denoise(STACK, ImageMeta(), context=RunContext())
+    assert all(word in str(caught.value) for word in words) and "denoise/toy" in str(caught.value)
+    assert not far.process.folder.exists()
+
+
+def test_a_hang_ends_at_its_limit_with_all_its_children(remote, tmp_path):
+    far = remote(values={"does": "sleep"}, seconds=3)
+    model = far.create()
+    with pytest.raises(PluginError, match="3 seconds") as caught:
+        model.denoise(STACK, ImageMeta(channel=str(tmp_path / "pids")), context=RunContext())
+    assert "denoise/toy" in str(caught.value)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2 and all(gone(pid) for pid in pids)
+
+
+def test_memory_past_its_limit_ends_the_model(remote):
+    far = remote(values={"does": "eat"}, memory_gb=0.6)
+    model = far.create()
+    with pytest.raises(MissingHardwareError, match=r"more than the 0\.6 GB"):
+        model.denoise(STACK, ImageMeta(), context=RunContext())
+    assert 600e6 < far.process.peak_memory_mb * 2**20 < 1.8e9
+
+
+def test_progress_is_followed_and_an_interrupt_leaves_no_process(remote):
+    seen = []
+
+    class Impatient:
+        def track(self, items, description, total=None):
+            for item in items:
+                seen.append((description, item, total))
+                if item == 6:
+                    raise KeyboardInterrupt
+                yield item
+
+    far = remote(values={"does": "loop"})
+    model = far.create()
+    with pytest.raises(KeyboardInterrupt):
+        model.denoise(STACK, ImageMeta(), context=RunContext(progress=Impatient()))
+    assert seen[:2] == [("looping", 0, 10_000), ("looping", 1, 10_000)]
+    assert gone(far.process._process.pid)
+
+
+def test_an_interpreter_that_does_not_start_or_lacks_hyped_core(tmp_path):
+    with pytest.raises(PluginError, match="cannot be started") as caught:
+        RemoteModel("denoise", "toy", Runner(python=str(tmp_path / "nowhere")))
+    assert "python" in caught.value.mend
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    with pytest.raises(PluginError, match="lacks hyped-core") as caught:
+        RemoteModel("denoise", "toy", Runner(python=str(bare)))
+    assert "pip install" in caught.value.mend
+
+
+def test_runners_of_parameter_files():
+    assert read_runner({"python": "p", "seconds": 5, "memory_gb": None}, "x") == Runner("p", 5)
+    for bad, word in (
+        ({"pyhton": "p"}, "pyhton"),
+        ({"seconds": 0}, "positive"),
+        ({"memory_gb": "8"}, "positive"),
+        ({"env": ["a"]}, "mapping"),
+        ("python", "not a runner"),
+    ):
+        with pytest.raises(ParamsError, match=word):
+            read_runner(bad, "expression/runners/m")
+
+
+def test_the_worker_imports_nothing_heavy():
+    import subprocess
+
+    code = (
+        "import sys, hyped_core.remote.worker; "
+        "print([m for m in ('anndata', 'pandas', 'scipy', 'torch', 'zarr') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
