@@ -43,7 +43,7 @@ test-all: $(STAMP)  ## the slow tests too, those of the report in a browser amon
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## the performance suite
-	$(BIN)/python -m pytest benchmarks --benchmark-only -o python_files='bench_*.py' $(PYTEST_ARGS)
+	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-autosave -o python_files='bench_*.py' $(PYTEST_ARGS)
 
 gears-oracle:  ## cell-gears 0.1.2 in .gears-oracle, an environment of its own, to compare with (make bench uses it)
 	@$(PYTHON) -m venv .gears-oracle

@@ -47,7 +47,8 @@ def test_everything_registered_can_be_imported(bench_host):
     ]:
         assert callable(import_target(provided.spec.target)), provided.spec
     for provided in models(bench_host).items():
-        assert provided.spec.role == "control"
+        if provided.spec.task not in ("composition", "forecast", "response"):
+            assert provided.spec.role == "control"  # models of the other tasks come from the other packages
         provided.spec.create()
 
 
@@ -161,7 +162,8 @@ def test_run_command_several_and_status(params, tmp_path, capsys, monkeypatch):
         == 0
     )
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split()[:4] == ["model", "kind", "status", "psnr"] and len(table) == 3
+    assert table[0].split()[:4] == ["model", "kind", "status", "psnr"] and len(table) > 5
+    assert [line.split()[0] for line in table[1:6]] == ["gaussian", "identity", "median", "nlm", "tv"]
     arguments = ["bench", "status", f"--params={reference}", f"--metrics={tmp_path}/out/metrics"]
     assert hyped([*arguments, f"--records={tmp_path}/out/records", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)

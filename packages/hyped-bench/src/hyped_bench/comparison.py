@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hyped_bench.records import records_below
-from hyped_core.errors import InvalidDataError
+from hyped_bench.tolerances import Tolerances
+
+_MADE = ("environment", "runner", "data", "config", "params", "seed", "seeds", "device", "version", "status")
+"""Parts of a record that say how it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Comparison:
     only_first: list[str] = field(default_factory=list)
     only_second: list[str] = field(default_factory=list)
     environment: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    """Records of models that failed in both runs: they agree on nothing."""
 
     @property
     def past(self) -> list[Difference]:
@@ -58,9 +63,17 @@ class Comparison:
             "agrees": self.agrees,
             "n_metrics": self.n_metrics,
             "differences": [
-                {"record": d.record, "metric": d.metric, "a": d.first, "b": d.second, "past": d.past}
+                {
+                    "record": d.record,
+                    "metric": d.metric,
+                    "a": d.first,
+                    "b": d.second,
+                    "allowed": d.allowed,
+                    "past": d.past,
+                }
                 for d in self.differences
             ],
+            "failed": self.failed,
             "only_a": self.only_first,
             "only_b": self.only_second,
             "environment": {k: list(v) for k, v in self.environment.items()},
@@ -68,47 +81,54 @@ class Comparison:
 
 
 def compare_runs(
-    first: str | Path, second: str | Path, *, absolute: float = 1e-6, relative: float = 1e-6
+    first: str | Path,
+    second: str | Path,
+    *,
+    absolute: float | None = None,
+    relative: float | None = None,
+    tolerances: Tolerances | None = None,
 ) -> Comparison:
     """Compare records, metrics files or folders of them by relative path.
 
-    Values agree where |a - b| <= ``absolute`` + ``relative`` * max(|a|, |b|), or both are undefined.
-    Numbers in metrics files have 6 digits, so a tolerance below 1e-6 asks for more than they hold.
+    Values agree where |a - b| <= absolute + relative * max(|a|, |b|), or both are undefined. The tolerances are
+    ``tolerances``' or, without it, ``absolute`` and ``relative`` for all metrics, where given, else what each metric
+    declares. Numbers in metrics files have 6 digits, so a tolerance below 1e-6 asks for more than they hold.
     """
-    if absolute < 0 or relative < 0:
-        raise InvalidDataError("tolerances must not be negative")
+    allowed = tolerances or Tolerances(absolute=absolute, relative=relative)
     left, right = records_below(first), records_below(second)
     result = Comparison(only_first=sorted(set(left) - set(right)), only_second=sorted(set(right) - set(left)))
     for name in sorted(set(left) & set(right)):
         a, b = left[name], right[name]
-        for place, pair in _different(
-            {
-                k: a.get(k)
-                for k in ("environment", "data", "config", "params", "seed", "device", "version", "status")
-            },
-            {
-                k: b.get(k)
-                for k in ("environment", "data", "config", "params", "seed", "device", "version", "status")
-            },
-        ):
+        for place, pair in _different({k: a.get(k) for k in _MADE}, {k: b.get(k) for k in _MADE}):
             result.environment.setdefault(place, pair)
-        _compare(name, a["metrics"], b["metrics"], absolute, relative, result)
+        if a.get("status", "ok") != "ok" and b.get("status", "ok") != "ok":
+            result.failed.append(name)
+        _compare(name, a, b, allowed, result)
     return result
 
 
 def _compare(
-    name: str, a: dict[str, Any], b: dict[str, Any], absolute: float, relative: float, result: Comparison
+    name: str, first: dict[str, Any], second: dict[str, Any], allowed: Tolerances, result: Comparison
 ) -> None:
+    a, b = first["metrics"], second["metrics"]
+    task = first.get("task") or _task_of(name)
     joined = f"{name}:" if name else ""
     result.only_first += [joined + key for key in sorted(set(a) - set(b))]
     result.only_second += [joined + key for key in sorted(set(b) - set(a))]
     for key in sorted(set(a) & set(b)):
         x, y = a[key], b[key]
+        absolute, relative = allowed.of(task, key)
         result.n_metrics += 1
         if x == y:
             continue
         size = max(abs(x or 0.0), abs(y or 0.0))
         result.differences.append(Difference(name, key, x, y, absolute + relative * size))
+
+
+def _task_of(name: str) -> str | None:
+    """The task of a metrics file by its folder (``mini/track/lap``)."""
+    parts = name.split("/")
+    return parts[-2] if len(parts) > 1 else None
 
 
 def _different(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:

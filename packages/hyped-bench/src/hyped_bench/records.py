@@ -11,12 +11,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hyped_bench.environment import run_environment
 from hyped_bench.metrics.undefined import rounded
 from hyped_bench.readers import sha256_of
-from hyped_bench.runner import Job, Result
+from hyped_bench.runner.jobs import Job, Result
+from hyped_bench.tasks.base import Scores
 from hyped_core.errors import CorruptFileError, MissingFileError
 from hyped_core.io.atomic import atomic_path, write_json
-from hyped_core.provenance import environment_record
 
 SCHEMA = 1
 RECORD = "record.json"
@@ -38,7 +39,7 @@ def record_of(job: Job, result: Result) -> dict[str, Any]:
         "trace": result.trace,
         "config": result.config,
         "params": job.section,
-        "seed": context.seed,
+        "seed": context.seed if result.seed is None else result.seed,
         "device": context.device,
         "data": {path: sha256_of(path) for path in sorted(set(job.task.inputs())) if Path(path).exists()},
         "facts": result.facts,
@@ -49,7 +50,9 @@ def record_of(job: Job, result: Result) -> dict[str, Any]:
             **({} if scores is None else {f"{n}.csv": len(t) for n, t in sorted(scores.tables.items())}),
             **({} if scores is None else {f"{n}.parquet": len(t) for n, t in sorted(scores.details.items())}),
         },
-        "environment": environment_record(commit=False),
+        "environment": run_environment(context.threads),
+        **({"seeds": list(result.seeds), "spread": result.spread} if result.seeds else {}),
+        **({"runner": result.runner} if result.runner else {}),
     }
 
 
@@ -120,6 +123,43 @@ def read_record(path: str | Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CorruptFileError("holds no mapping", where=source)
     return value if "metrics" in value and isinstance(value["metrics"], dict) else {"metrics": value}
+
+
+def read_result(path: str | Path) -> Result:
+    """The `Result` that a record was written of, its tables included; writing it again gives the same bytes.
+
+    Raises
+    ------
+    MissingFileError, CorruptFileError
+        The record, or a table that it names, is not there or not whole.
+    """
+    import pandas as pd
+
+    folder = Path(path)
+    record = read_record(folder)
+    scores = Scores(record["metrics"], warnings=list(record.get("warnings", [])))
+    for name in record.get("tables") or {}:
+        file = folder / name
+        try:
+            if name.endswith(".csv"):
+                scores.tables[file.stem] = pd.read_csv(file, keep_default_na=False, na_values=[""])
+            else:
+                scores.details[file.stem] = pd.read_parquet(file)
+        except pd.errors.EmptyDataError:
+            scores.tables[file.stem] = pd.DataFrame()
+        except (OSError, ValueError) as error:
+            raise CorruptFileError(f"a table of the record cannot be read: {error}", where=file) from error
+    try:
+        fields = {k: record[k] for k in ("task", "model", "kind", "distribution", "version", "status", "reason")}
+        made = Result(**fields, metrics=record["metrics"], config=record["config"])
+    except KeyError as error:
+        raise CorruptFileError(f"lacks {error}", where=folder / RECORD) from error
+    made.facts, made.warnings, made.trace = record["facts"], record["warnings"], record["trace"]
+    made.scores = scores if made.status == "ok" else None
+    made.seed, made.runner = record.get("seed"), record.get("runner", {})
+    made.seeds, made.spread = tuple(record.get("seeds", ())), record.get("spread", {})
+    made.exit_code = {"ok": 0, "failed": 4, "unavailable": 5}[made.status]
+    return made
 
 
 def records_below(path: str | Path) -> dict[str, dict[str, Any]]:

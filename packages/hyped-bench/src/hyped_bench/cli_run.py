@@ -1,0 +1,284 @@
+"""``hyped bench run``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hyped_core.errors import ParamsError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from hyped_bench.runner import Job, Result
+
+_PARAMS = (
+    "FILE.yaml#SECTION: a task's section (its `sources` and, beside them, `models`, `design`, `runners`), "
+    "or the section that holds tasks by name."
+)
+
+
+@click.command("run")
+@click.option("--task", "tasks", multiple=True, help="Task to score; repeat for several. Default: all of the section.")
+@click.option(
+    "--model", "names", multiple=True,
+    help="Model, control or reference; repeat for several. Default: all that the section lists, else all there are.",
+)  # fmt: skip
+@click.option("--params", "reference", metavar="REF", help=_PARAMS)
+@click.option(
+    "--cells", type=click.Path(path_type=Path), metavar="FILE.h5ad",
+    help="Instead, for expression: perturbed and control cells, counts or logs (scPerturb or GEARS style).",
+)  # fmt: skip
+@click.option("--split", "kind", help="With --cells: what is held out, e.g. unseen_perturbation or leave_one_out.")
+@click.option("--metrics", type=click.Path(path_type=Path), help="Write one model's metrics to this JSON, alone.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write one model's record to this folder, alone.")
+@click.option(
+    "--out", type=click.Path(path_type=Path),
+    help="Write metrics/ and records/ here, and take up there what was finished before.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the data's draws and of the first run.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Run models that differ between seeds with so many: --seed, --seed + 1, ...",
+)  # fmt: skip
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:0.")
+@click.option("--deterministic", is_flag=True, help="Hold torch to operations that repeat themselves, without TF32.")
+@click.option("--keep-going", is_flag=True, help="A failing model gets nulls and its reason; the exit code is 0.")
+@click.option("--timing", is_flag=True, help="Also write timing.json into records (differs between equal runs).")
+@click.option("--json", "as_json", is_flag=True, help="Metrics as JSON on stdout: by model; by task, then model.")
+@click.option("--dry-run", is_flag=True, help="Say what would be run, on how much data and roughly how long.")
+def run(
+    tasks: tuple[str, ...],
+    names: tuple[str, ...],
+    reference: str | None,
+    cells: Path | None,
+    kind: str | None,
+    metrics: Path | None,
+    record: Path | None,
+    out: Path | None,
+    seed: int,
+    seeds: int,
+    device: str,
+    deterministic: bool,
+    keep_going: bool,
+    timing: bool,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
+    """Run models on tasks and score them, always beside the controls.
+
+    A table of all, and verdicts in words, on stdout. One model that fails is shown as failed and harms no other;
+    where it is the only one named the exit code is 4 (5 where it lacks a dependency, hardware or memory). With --out
+    a run that is stopped goes on where it was, and what did not change is not run again.
+
+    With --metrics FILE and --record DIR, for one --model of one task, that model is run alone and nothing is said
+    of others: what a stage of the pipeline does.
+    """
+    if (metrics or record) and (len(names) != 1 or len(tasks) != 1 or out):
+        raise UsageError(
+            "--metrics and --record are for exactly one --model of one --task", mend="use --out DIR for several"
+        )
+    if deterministic:
+        from hyped_core.remote.determinism import make_deterministic
+
+        make_deterministic()
+    jobs = _jobs(_section(reference, cells, kind), tasks, seed=seed, device=device)
+    chosen = {job.name: _chosen(job, names, alone=bool(metrics or record)) for job in jobs}
+    _check_names(jobs, names, chosen)
+    if dry_run:
+        for job in jobs:
+            click.echo(_plan(job, chosen[job.name], seeds))
+        return
+    if metrics or record:
+        _run_alone(jobs[0], names[0], metrics, record, _seeds(seed, seeds), keep_going=keep_going, timing=timing)
+        return
+    with tempfile.TemporaryDirectory(prefix="hyped-bench-") as scratch:
+        place = Path(scratch) if out is None else out
+        results = {}
+        for job in jobs:
+            if not chosen[job.name]:
+                continue
+            results[job.name] = _run_task(job, chosen[job.name], place, _seeds(seed, seeds), timing=timing)
+            if not as_json:
+                click.echo(page_of(results[job.name], place, job.name, titled=len(jobs) > 1))
+    if as_json:
+        said = {task: {r.model: r.metrics for r in found} for task, found in results.items()}
+        click.echo(json.dumps(said if len(jobs) > 1 else next(iter(said.values())), indent=2, sort_keys=True))
+    _end(results, names, out, keep_going)
+
+
+def _seeds(first: int, count: int) -> range:
+    return range(first, first + count)
+
+
+def _section(reference: str | None, cells: Path | None, kind: str | None) -> Any:
+    """The parameters: those of a file, or those of a plain file of cells."""
+    from hyped_core.params import read_section
+
+    if (reference is None) == (cells is None) or (cells is None) != (kind is None):
+        raise UsageError("what is it run on?", mend="--params REF, or --cells FILE.h5ad with --split KIND")
+    if cells is None:
+        return read_section(str(reference))
+    from hyped_bench.tasks.expression import plain_section
+
+    return {"expression": plain_section(None, cells, split={"kind": kind})}
+
+
+def _jobs(section: Any, names: Sequence[str], *, seed: int, device: str) -> list[Job]:
+    """Jobs of the tasks named, or of all in the section; their data are read later."""
+    from hyped_bench.runner import prepare
+    from hyped_core.context import default_progress
+    from hyped_core.plugins.registry import tasks
+
+    if not isinstance(section, dict):
+        raise ParamsError("must be a mapping", where="--params", mend="name a task's section, or one that holds tasks")
+    known = tasks().names()
+    held = [name for name in section if name in known and isinstance(section[name], dict)]
+    if not names and not held:
+        raise UsageError("which task?", mend="say --task NAME, or give a section that holds tasks by name")
+    found = []
+    for name in dict.fromkeys(names or held):
+        if held and name not in held and name in known:
+            raise UsageError(f"the section holds no task {name}", mend=f"it holds {', '.join(held)}")
+        own = section[name] if name in held else section
+        found.append(prepare(name, own, seed=seed, device=device, progress=default_progress(), load=False))
+    if len(found) > 1 and not held:
+        raise UsageError("several tasks need a section that holds them by name", mend="leave the task's name off REF")
+    return found
+
+
+def _chosen(job: Job, names: Sequence[str], *, alone: bool) -> list[str]:
+    """What is run of a task: the models named or all, and the controls and references."""
+    if alone or not job.task.needs_model:
+        return list(names) or job.models()
+    if not names:
+        return [*job.models(), *job.references()]
+    known = {*_registered(job), *job.references(), *job.runners}
+    own = [name for name in names if name.rpartition(":")[2] in known or name in known]
+    if not own:
+        return []
+    rest = [name for name in (*job.controls(), *job.references()) if name not in own]
+    controls = [name for name in rest if name in job.controls()]
+    return [*controls, *own, *(name for name in rest if name not in controls)]
+
+
+def _registered(job: Job) -> list[str]:
+    from hyped_core.plugins.registry import models
+
+    return [i.spec.name for i in models().items() if i.spec.task == job.name]
+
+
+def _check_names(jobs: Sequence[Job], names: Sequence[str], chosen: dict[str, list[str]]) -> None:
+    """Refuse a name that no task knows."""
+    from hyped_core.plugins.registry import get_model
+
+    for name in names:
+        if not any(name in own for own in chosen.values()):
+            if any(name in job.task.reference_names for job in jobs):
+                mend = "it needs sources with a simulated truth: name that in the parameters"
+                raise UsageError(f"{name} cannot be scored on these sources", mend=mend)
+            if len(jobs) == 1 and jobs[0].task.needs_model:
+                get_model(jobs[0].name, name)  # says what is close
+            raise UnknownNameError(f"no task chosen has a model called {name!r}", mend="hyped models list")
+
+
+def _run_task(job: Job, names: Sequence[str], out: Path, seeds: range, *, timing: bool) -> list[Result]:
+    from hyped_bench.runs.many import run_many
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    return [done.result for done in run_many(job, names, out, seeds=seeds, timing=timing, say=say)]
+
+
+def _run_alone(
+    job: Job,
+    name: str,
+    metrics: Path | None,
+    record: Path | None,
+    seeds: range,
+    *,
+    keep_going: bool,
+    timing: bool,
+) -> None:
+    """One model, its files and nothing else."""
+    from hyped_bench.records import write_metrics, write_record
+    from hyped_bench.runner import raise_for, run_model
+    from hyped_bench.runs.seeds import differs_by_seed, merge_seeds
+
+    job.load()
+    if len(seeds) > 1 and differs_by_seed(job, name):
+        first = job.task.context.seed
+        result = merge_seeds([run_model(job, name, seed=None if seed == first else seed) for seed in seeds])
+    else:
+        result = run_model(job, name)
+    if metrics is not None and (result.status == "ok" or keep_going):
+        write_metrics(metrics, result)
+    if record is not None:
+        write_record(record, job, result, timing=timing)
+    if not keep_going:
+        raise_for(result, record)
+    if result.status != "ok":
+        click.echo(f"{result.model}: {result.status}: {result.reason}", err=True)
+
+
+def page_of(results: list[Result], out: Path, task: str, *, titled: bool = False) -> str:
+    """The table of a task and the verdicts below it."""
+    from hyped_bench.runs.verdicts import verdict_lines
+
+    parts = [task] if titled else []
+    parts.append(table_of(results))
+    lines, notes = verdict_lines(out / "records", task)
+    for note in notes:
+        click.echo(f"{task}: {note}", err=True)
+    if lines:
+        parts += ["", *lines]
+    return "\n".join(parts) + ("\n" if titled else "")
+
+
+def _end(results: dict[str, list[Result]], names: Sequence[str], out: Path | None, keep_going: bool) -> None:
+    """Say which models failed; the only one named ends the command."""
+    from hyped_bench.runner import raise_for
+
+    for task, found in results.items():
+        for result in found:
+            if result.status == "ok":
+                continue
+            if [result.model] == list(names) and len(results) == 1 and not keep_going:
+                raise_for(result, None if out is None else out / "records" / task / result.model.replace(":", "_"))
+            click.echo(f"{result.model}: {result.status}: {result.reason}", err=True)
+
+
+def table_of(results: list[Result]) -> str:
+    """Aligned table of the task's leading metrics, one line a model."""
+    from hyped_core.cli.tables import aligned
+    from hyped_core.plugins.registry import tasks
+
+    keys = list(tasks().get(results[0].task).metrics)
+    rows = []
+    for result in results:
+        values = [result.metrics.get(key) for key in keys]
+        rows.append(
+            [result.model, result.kind, result.status, *("-" if v is None else f"{v:.4g}" for v in values)]
+        )
+    return aligned(["model", "kind", "status", *keys], rows)
+
+
+def _plan(job: Job, names: list[str], seeds: int) -> str:
+    from hyped_bench.estimate import estimate
+    from hyped_bench.runs.seeds import differs_by_seed
+    from hyped_core.cli.tables import size_text
+
+    found = estimate(job)
+    counted = " and ".join(f"{n} {kind}" for kind, n in found.units.items()) or "an unknown number of rows"
+    runs = sum(seeds if seeds > 1 and differs_by_seed(job, name) else 1 for name in names)
+    return (
+        f"would run {', '.join(names)} on {job.name}{f' ({runs} runs)' if runs > len(names) else ''} with {counted}, "
+        f"{size_text(found.size)} of input; "
+        f"very roughly {found.seconds * runs:.0f} s ({found.rate} a model on one core; a model can be "
+        "ten times faster or slower); metrics take a few kB, a record up to a few MB a model; "
+        "nothing was written"
+    )

@@ -1,0 +1,105 @@
+"""``hyped bench score``."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from hyped_bench.runner import Job, Result
+
+
+@click.command("score")
+@click.argument("predictions", type=click.Path(path_type=Path))
+@click.option("--params", "reference", metavar="REF", help="The expression task's section of a parameter file.")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), metavar="FILE.h5ad",
+    help="Instead: measured cells, perturbed and control, counts or logs (scPerturb or GEARS style).",
+)  # fmt: skip
+@click.option("--perturbation", metavar="COLUMN", help="With --truth: obs column of perturbations (default: found).")
+@click.option(
+    "--split", "kind", help="With --truth: what was held out, e.g. leave_one_out. Default: what is predicted."
+)
+@click.option("--source", help="Which source the file predicts (default: the only primary one).")
+@click.option("--name", help="Name of the model in metrics and record (default: the file's name).")
+@click.option("--metrics", type=click.Path(path_type=Path), help="Write the file's metrics to this JSON, alone.")
+@click.option("--record", type=click.Path(path_type=Path), help="Write the file's record to this folder, alone.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write metrics/ and records/ here, the controls' too.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The file's metrics as JSON on stdout.")
+def score(
+    predictions: Path,
+    reference: str | None,
+    truth: Path | None,
+    perturbation: str | None,
+    kind: str | None,
+    source: str | None,
+    name: str | None,
+    metrics: Path | None,
+    record: Path | None,
+    out: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Score PREDICTIONS, an .h5ad of predicted cells, on the task `expression`.
+
+    obs.perturbation names what each cell predicts; X is ln(1 + counts per 10,000) for exactly the benchmark's
+    genes. Control cells in the file are ignored: the benchmark takes its own.
+
+    Controls and references are scored beside it, with verdicts in words, unless only --metrics, --record or --json
+    are asked for.
+    """
+    from hyped_bench.records import write_metrics, write_record
+    from hyped_bench.runner import prepare, score_file
+    from hyped_core.errors import UsageError
+    from hyped_core.params import read_section
+
+    if (reference is None) == (truth is None):
+        raise UsageError("what is it scored against?", mend="--params REF, or --truth FILE.h5ad")
+    if truth is None and (perturbation or kind):
+        raise UsageError("--perturbation and --split are for --truth", mend="the section of --params says both")
+    if truth is None:
+        job = prepare("expression", read_section(str(reference)), seed=seed)
+    else:
+        from hyped_bench.tasks.expression import plain_section
+
+        split = {"kind": kind} if kind else None
+        section = plain_section(predictions, truth, perturbation=perturbation, split=split)
+        job = prepare("expression", section, seed=seed)
+        source = source or next(iter(job.task.data))  # type: ignore[attr-defined]
+    called = name or predictions.stem
+    if called in (*job.controls(), *job.references()):
+        raise UsageError(f"{called} is the name of a control or reference", mend="give the file another: --name NAME")
+    result = score_file(job, predictions, source=source, name=called)
+    if metrics is not None:
+        write_metrics(metrics, result)
+    if record is not None:
+        write_record(record, job, result)
+    if out is not None or not (as_json or metrics or record):
+        with tempfile.TemporaryDirectory(prefix="hyped-bench-") as scratch:
+            page = _beside(job, result, source, Path(scratch) if out is None else out)
+        if not as_json:
+            click.echo(page)
+    if as_json:
+        click.echo(json.dumps(result.metrics, indent=2, sort_keys=True))
+    for warning in result.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _beside(job: Job, result: Result, source: str | None, out: Path) -> str:
+    """The table of the file and of all that it is held against, and verdicts."""
+    from hyped_bench.cli_run import page_of
+    from hyped_bench.records import write_metrics, write_record
+    from hyped_bench.runner import of_source
+    from hyped_bench.runs.many import run_many
+
+    own = of_source(job, source)
+    write_record(out / "records" / "expression" / result.model, own, result)
+    write_metrics(out / "metrics" / "expression" / f"{result.model}.json", result)
+    names = [*own.controls(), *own.references()]
+    done = [d.result for d in run_many(own, names, out, seeds=(own.task.context.seed,))]
+    return page_of([*done, result], out, "expression")
