@@ -114,3 +114,23 @@ def test_planted_truth_ranks_as_it_must(job, bench_host):
     assert found["no_change"]["mse_relative"] == 1.0
     assert found["duplicate"]["pds_l2"] == 1.0
     assert abs(found["duplicate"]["energy_distance"]) < 0.1 * found["no_change"]["energy_distance"]
+
+
+def test_bilinear_is_the_published_closed_form(job, bench_host):
+    """Beside scikit-learn's PCA of the genes and the normal equations written out (Ahlmann-Eltze et al. 2025)."""
+    from sklearn.decomposition import PCA
+
+    model, data = fitted(job, bench_host, "bilinear")
+    names = data.folds[0].train
+    control = data.mean("control")
+    changes = np.column_stack([np.zeros_like(control), *(data.mean(n) - control for n in names)])
+    genes = PCA(10, svd_solver="full").fit_transform(changes + control[:, None])
+    at = [[list(data.genes).index(g) for g in n.split("+")] for n in names]
+    told = np.array([np.zeros(10), *(genes[rows].sum(axis=0) for rows in at)]).T
+    centre = changes.mean(axis=1, keepdims=True)
+    ridge = 0.1 * np.eye(10)
+    left, right = genes.T @ genes + ridge, told @ told.T + ridge
+    weights = np.linalg.inv(left) @ genes.T @ (changes - centre) @ told.T @ np.linalg.inv(right)
+    asked = genes[[list(data.genes).index(g) for g in ("G00", "G06")]].sum(axis=0)
+    expected = genes @ weights @ asked + centre[:, 0]
+    assert model.shift(Perturbation.from_name("G00+G06"))[0] == pytest.approx(expected, abs=1e-5)

@@ -1,6 +1,8 @@
 """Privileged references: they see the truth, so they are no models and cannot be registered.
 
-``duplicate``: one half of the held-out cells against the other half (what a technical repeat reaches).
+``duplicate``: one half of the held-out cells against the other half (what a technical repeat reaches). Its halves share
+the noise of one measurement twice; a noise-free prediction meets it once and correlates with a half as the square root
+of what the halves do. That second ceiling stands beside the first in the units (``<metric>_sqrt``) and the facts.
 ``oracle``: the simulator's noise-free means. ``wrong``: the truth of another held-out perturbation.
 ``shuffled``: random perturbed cells. All are scored by the task itself and give the same JSON as a model.
 """
@@ -8,16 +10,21 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from hyped_bench.metrics.undefined import mean_defined
 from hyped_bench.readers import dense, read_cells
-from hyped_bench.splits import genes_of
+from hyped_bench.splits import Fold, genes_of
 from hyped_bench.tasks.base import Scores
 from hyped_bench.tasks.expression import ExpressionData, ExpressionTask, Predicted, Predictions
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError, UsageError
 
-REFERENCES = ("duplicate", "oracle", "wrong", "shuffled")
-"""Names; only the task ``expression`` has them."""
+REFERENCES = ExpressionTask.reference_names
+CORRELATIONS = (
+    "pearson", "cosine", "pearson_delta", "cosine_delta", "pearson_delta_train", "cosine_delta_train"
+)  # fmt: skip
+"""Metrics of ``duplicate`` whose square root is what a noise-free prediction reaches."""
 
 
 def score_reference(name: str, task: ExpressionTask) -> Scores:
@@ -34,6 +41,7 @@ def score_reference(name: str, task: ExpressionTask) -> Scores:
         first, second = _halves(task)
         scores = task.score(first, second)
         scores.warnings.append("duplicate: halves of the held-out cells, so its truth has half as many cells")
+        task.noted = {"ceilings": _add_square_roots(scores)}
         return scores
     makers = {"oracle": _oracle, "wrong": _wrong, "shuffled": _shuffled}
     if name not in makers:
@@ -50,66 +58,100 @@ def score_reference(name: str, task: ExpressionTask) -> Scores:
         scores.warnings += [f"{name}: no noise-free truth for source {source}" for source in blank]
         units = scores.tables["units"]
         scores.tables["units"] = units[~units["source"].isin(blank)].reset_index(drop=True)
+        for tables in (scores.tables, scores.details):
+            for key in ({"draws", "strata", "subgroups"} & set(tables)):
+                tables[key] = tables[key][~tables[key]["source"].isin(blank)].reset_index(drop=True)
     return scores
 
 
-def _folds(task: ExpressionTask) -> list[tuple[ExpressionData, str, tuple[str, ...]]]:
-    return [(data, fold.name, fold.test) for data in task.data.values() for fold in data.folds]
+def _units(task: ExpressionTask) -> list[tuple[ExpressionData, Fold, str]]:
+    return [(data, fold, name) for data in task.data.values() for fold in data.folds for name in fold.test]
+
+
+def _add_square_roots(scores: Scores) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Add ``<metric>_sqrt`` to the units, 0 for negative correlations; source -> metric -> means for the record.
+
+    ``halves`` r of two halves, ``noise_free`` sqrt(r) of a noise-free prediction against a half,
+    ``noise_free_all_cells`` sqrt(2 r / (1 + r)) of one against all cells (Spearman and Brown), which models meet.
+    """
+    units = scores.tables["units"]
+    found: dict[str, dict[str, dict[str, float | None]]] = {}
+    for key in CORRELATIONS:
+        r = np.clip(units[key].to_numpy(dtype=np.float64), 0.0, None)
+        units[f"{key}_sqrt"] = np.sqrt(r)
+        columns = {"halves": units[key], "noise_free": np.sqrt(r), "noise_free_all_cells": np.sqrt(2 * r / (1 + r))}
+        for source in sorted(set(units["source"])):
+            own = (units["source"] == source).to_numpy()
+            means = {name: mean_defined(np.asarray(values)[own]) for name, values in columns.items()}
+            found.setdefault(source, {})[key] = means
+    return found
 
 
 def _halves(task: ExpressionTask) -> tuple[Predictions, Predictions]:
     first: Predictions = {}
     second: Predictions = {}
-    for data, fold, tests in _folds(task):
-        for name in tests:
-            rows = task.context.rng("reference", "duplicate", data.source.name, name).permutation(
-                data.rows(name)
+    for data, fold, name in _units(task):
+        rng = task.context.rng("reference", "duplicate", data.source.name, name)
+        rows = rng.permutation(data.rows(name, fold))
+        if len(rows) < 2:
+            raise InvalidDataError(
+                f"{name} has {len(rows)} cells: no two halves",
+                where=data.source.cells,
+                mend="leave conditions with a single cell out",
             )
-            if len(rows) < 2:
-                raise InvalidDataError(
-                    f"{name} has {len(rows)} cells: no two halves", where=data.source.cells
-                )
-            key = (data.source.name, fold, name)
-            first[key] = task.predicted(data.x[rows[: len(rows) // 2]])
-            second[key] = task.predicted(data.x[rows[len(rows) // 2 :]])
+        key = (data.source.name, fold.name, name)
+        middle = len(rows) // 2
+        first[key] = _of_rows(task, data, np.sort(rows[:middle]), name, "predicted")
+        second[key] = _of_rows(task, data, np.sort(rows[middle:]), name, "truth")
     return first, second
 
 
 def _wrong(task: ExpressionTask) -> Predictions:
     """True cells of the next perturbation by name (held out or not) that shares no gene, if there is one."""
     found: Predictions = {}
-    for data, fold, tests in _folds(task):
-        names = sorted(set(data.labels) - {CONTROL})
-        for name in tests:
-            at = names.index(name)
-            others = names[at + 1 :] + names[:at]
-            apart = [n for n in others if not set(genes_of(n)) & set(genes_of(name))]
-            chosen = (apart or others or [name])[0]
-            found[data.source.name, fold, name] = task.predicted(data.x[data.rows(chosen)])
+    for data, fold, name in _units(task):
+        names = sorted({n for n in set(data.labels) - {CONTROL} if n == name or len(data.rows(n, fold))})
+        at = names.index(name)
+        others = names[at + 1 :] + names[:at]
+        genes = set(data.perturbations[name].genes)
+        apart = [n for n in others if not set(data.perturbations[n].genes) & genes]
+        chosen = (apart or others or [name])[0]
+        if chosen == name:
+            raise InvalidDataError(
+                f"{name} is the only perturbation: there is no wrong one", where=data.source.cells
+            )
+        found[data.source.name, fold.name, name] = _of_rows(task, data, data.rows(chosen, fold), name, "predicted")
     return found
 
 
 def _shuffled(task: ExpressionTask) -> Predictions:
     found: Predictions = {}
-    for data, fold, tests in _folds(task):
-        perturbed = np.flatnonzero(data.labels != CONTROL)
-        for name in tests:
-            rng = task.context.rng("reference", "shuffled", data.source.name, name)
-            drawn = rng.choice(perturbed, len(data.rows(name)), replace=False)
-            found[data.source.name, fold, name] = task.predicted(data.x[drawn])
+    for data, fold, name in _units(task):
+        rng = task.context.rng("reference", "shuffled", data.source.name, name)
+        perturbed = np.sort(np.concatenate([data.rows(n, fold) for n in sorted(set(data.labels) - {CONTROL})]))
+        drawn = np.sort(rng.choice(perturbed, len(data.rows(name, fold)), replace=False))
+        found[data.source.name, fold.name, name] = _of_rows(task, data, drawn, name, "predicted")
     return found
+
+
+def _of_rows(task: ExpressionTask, data: ExpressionData, rows: npt.NDArray[np.intp], *stream: str) -> Predicted:
+    """Real cells in the task's form, with their phases."""
+    return task.predicted(data.x[rows], data, rows, (data.source.name, *stream))
 
 
 def _oracle(task: ExpressionTask) -> Predictions:
     """Noise-free means; a source without them gets its control mean, and its scores are blanked."""
     found: Predictions = {}
-    for data, fold, tests in _folds(task):
-        means = _noise_free(data) if data.source.oracle else {}
-        for name in tests:
-            if means and name not in means:
-                raise InvalidDataError(f"has no mean of {name}", where=data.source.oracle)
-            mean = means.get(name, data.mean(CONTROL))
-            found[data.source.name, fold, name] = Predicted(mean, None if means else data.x[:1], 1)
+    means: dict[str, dict[str, np.ndarray]] = {}
+    for data, fold, name in _units(task):
+        source = data.source
+        if source.oracle and source.name not in means:
+            means[source.name] = _noise_free(data)
+        known = means.get(source.name, {})
+        if known and name not in known:
+            raise InvalidDataError(f"has no mean of {name}", where=source.oracle)
+        mean = known.get(name, data.mean(CONTROL, fold))
+        found[source.name, fold.name, name] = Predicted(mean, None if known else data.x[:1], 1)
     return found
 
 

@@ -27,9 +27,11 @@ class BilinearConfig(Params):
 class Bilinear(ShiftModel):
     """Y = G W P' + b in closed form.
 
-    Y are the training means (genes x perturbations, control included), b their row means, G the top principal
-    components of the genes' rows, P the rows of G of the perturbed genes (summed for combinations, zero for
-    control). Genes outside the panel have no row; a perturbation without any known gene is a fallback.
+    Y are the changes of the training means from control (genes x perturbations, control's zeros included), b their row
+    means. G are the principal components of the genes: each gene is an observation whose values are its training means
+    (control included), columns are centred, and the scores of the top components are its row; so the first component
+    is about how much a gene is expressed. P are the rows of G of the perturbed genes (summed for combinations, zero
+    for control). Genes outside the panel have no row; a perturbation without any known gene is a fallback.
     """
 
     def __init__(self, config: BilinearConfig | None = None) -> None:
@@ -41,7 +43,8 @@ class Bilinear(ShiftModel):
         names = [name for name in sorted(self.shifts) if any(g in self.genes for g in self.members[name])]
         table = np.column_stack([np.zeros_like(self.control), *(self.shifts[n] for n in sorted(self.shifts))])
         self.offset = table.mean(axis=1)
-        left, size, _ = np.linalg.svd(table - self.offset[:, None], full_matrices=False)
+        means = table + self.control[:, None]
+        left, size, _ = np.linalg.svd(means - means.mean(axis=0), full_matrices=False)
         k = min(self.config.components, int((size > 1e-10).sum()))
         flips = np.sign(left[np.abs(left).argmax(axis=0), np.arange(left.shape[1])])
         self.axes = (left * flips * size)[:, :k]

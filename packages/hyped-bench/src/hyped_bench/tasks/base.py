@@ -80,6 +80,8 @@ class Task:
     Params: ClassVar[type[TaskParams]] = TaskParams
     needs_model: ClassVar[bool] = True
     """False for tasks that score what the pipeline itself wrote."""
+    reference_names: ClassVar[tuple[str, ...]] = ()
+    """References the task knows; `references` are those that its sources allow. No model may have such a name."""
     judged: ClassVar[tuple[Judged, ...]] = ()
     """What verdicts are given on; none for tasks that compare no models."""
 
@@ -106,6 +108,15 @@ class Task:
     def score(self, predictions: Any) -> Scores:
         """Compare predictions with the truth."""
         raise TypeError(f"task {self.name} has no scores")
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """Names of the references, which see the truth, that can be scored on these sources."""
+        return ()
+
+    def reference(self, name: str) -> Scores:
+        """Scores of a reference."""
+        raise TypeError(f"task {self.name} has no references")
 
     def metric_keys(self) -> list[str]:
         """All keys of the task's metrics file: what a failed model gets nulls for."""

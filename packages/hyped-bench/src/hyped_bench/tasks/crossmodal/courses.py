@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from hyped_bench.report.phase_data import lineages
+from hyped_bench.metrics.phases import lineages
 from hyped_bench.tasks.crossmodal.contracts import Course
 from hyped_core.design.phases import COARSE_PHASES, coarse_phase
 

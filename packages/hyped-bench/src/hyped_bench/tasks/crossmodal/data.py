@@ -89,6 +89,7 @@ class CrossmodalTask(Task):
     """Parameter of a source that names the simulated truth."""
     link: ClassVar[Literal["condition", "condition x time", "condition x phase"]] = "condition"
     unit: ClassVar[str] = "condition"
+    reference_names: ClassVar[tuple[str, ...]] = REFERENCES
 
     def __init__(self, params: Any, context: Any) -> None:
         super().__init__(params, context)

@@ -3,7 +3,8 @@
 from hyped_bench.tasks.expression.data import ExpressionData
 from hyped_bench.tasks.expression.files import checked_prediction, predictions_from_cells
 from hyped_bench.tasks.expression.params import ExpressionParams, ExpressionSource
-from hyped_bench.tasks.expression.scoring import Predicted, Predictions
+from hyped_bench.tasks.expression.plain import plain_section, score_plain
+from hyped_bench.tasks.expression.predicted import Predicted, Predictions
 from hyped_bench.tasks.expression.task import ExpressionTask
 
 __all__ = [
@@ -14,5 +15,7 @@ __all__ = [
     "Predicted",
     "Predictions",
     "checked_prediction",
+    "plain_section",
     "predictions_from_cells",
+    "score_plain",
 ]

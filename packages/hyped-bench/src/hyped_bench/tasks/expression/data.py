@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from hyped_bench.readers import dense, read_cells
-from hyped_bench.splits import Fold, genes_of, make_folds, split_record
+from hyped_bench.splits import Fold, FoldCells, check_no_leak, fold_cells, genes_of, make_folds, split_record
+from hyped_bench.splits.source import source_cells
 from hyped_bench.tasks.expression.params import RELABELLED, ExpressionSource
+from hyped_bench.tasks.expression.predicted import Key, redraw
 from hyped_core.design.model import CONTROL, Perturbation
 from hyped_core.errors import InvalidDataError
 
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
 
 LOG_LIMIT = 12.0
 """ln(1 + 10,000) is 9.2: values above this cannot be log-normalised."""
+CONTROL_WORDS = frozenset(
+    (CONTROL, "ctrl", "non-targeting", "nontargeting", "non_targeting", "non targeting", "nt", "unperturbed")
+)
+"""What files of screens call control, in any case of letters."""
+MIN_UNITS = 8
+"""With fewer held-out perturbations there is no interval over perturbations."""
 
 
 @dataclass(slots=True)
@@ -41,11 +49,14 @@ class ExpressionData:
     labels: npt.NDArray[np.object_]
     phase: npt.NDArray[np.object_]
     pool: npt.NDArray[np.object_]
+    replicate: npt.NDArray[np.object_]
     obs_names: npt.NDArray[np.object_]
     genes: npt.NDArray[np.object_]
     perturbations: dict[str, Perturbation]
     folds: list[Fold] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    known: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What scoring has worked out of the truth, for the next model."""
 
     @property
     def relabelled(self) -> bool:
@@ -59,17 +70,71 @@ class ExpressionData:
         ours, theirs = (set(self.pool[rows]) - {""} for rows in (control, ~control))
         return bool(ours and theirs) and not ours & theirs
 
-    def rows(self, name: str) -> npt.NDArray[np.intp]:
-        """Row numbers of a perturbation's cells."""
-        return np.flatnonzero(self.labels == name)
+    @property
+    def few(self) -> bool:
+        """True where too few perturbations are scored to say anything of others: cells are the unit of inference."""
+        return sum(len(fold.test) for fold in self.folds) < MIN_UNITS
 
-    def mean(self, name: str) -> npt.NDArray[np.float64]:
-        """Mean expression of a perturbation's cells."""
-        return self.x[self.rows(name)].mean(axis=0, dtype=np.float64)
+    def keys(self, fold: Fold | None = None) -> list[Key]:
+        """Units that are scored, of a fold or of all."""
+        folds = self.folds if fold is None else [fold]
+        return [(self.source.name, one.name, name) for one in folds for name in one.test]
+
+    def folds_alike(self) -> list[list[Fold]]:
+        """Folds whose scored perturbations are measured from the same control cells, and so compare."""
+        held = dict.fromkeys(fold.held for fold in self.folds)
+        return [[fold for fold in self.folds if fold.held == one] for one in held]
+
+    def parts(self, fold: Fold) -> FoldCells:
+        """Row numbers of what a fold shows, scores and starts from."""
+        return self.remember(("parts", fold.name), lambda: fold_cells(fold, self.cells()))
+
+    def cells(self) -> pd.DataFrame:
+        """What splits are made on: perturbation, phase and replicate of each cell, by its name."""
+        columns = {"perturbation": self.labels, "phase": self.phase, "replicate": self.replicate}
+        return pd.DataFrame(columns, index=pd.Index(self.obs_names))
+
+    def rows(self, name: str, fold: Fold | None = None) -> npt.NDArray[np.intp]:
+        """Row numbers of a perturbation's cells; of those a fold scores (of control: starts from) where it is given."""
+        if fold is None or fold.held is None:
+            return np.flatnonzero(self.labels == name)
+        parts = self.parts(fold)
+        if name == CONTROL:
+            return parts.control
+        column, value = fold.held
+        held = self.phase if column == "phase" else self.replicate
+        return np.flatnonzero((self.labels == name) & (held == value))
+
+    def mean(self, name: str, fold: Fold | None = None) -> npt.NDArray[np.float64]:
+        """Mean expression of a perturbation's cells (see `rows`)."""
+        held = None if fold is None else fold.held
+        rows = self.rows
+        return self.remember(("mean", name, held), lambda: self.x[rows(name, fold)].mean(axis=0, dtype=np.float64))
 
     def trained_mean(self, fold: Fold) -> npt.NDArray[np.float64]:
         """Mean over the training perturbations as a model sees them: of relabelled control cells, control's own."""
-        return np.mean([self.mean(name) for name in fold.train or (CONTROL,)], axis=0)
+        if not fold.train:
+            return self.mean(CONTROL)
+        if fold.held is None:
+            return np.mean([self.mean(name) for name in fold.train], axis=0)
+        rows = self.parts(fold).train
+        parts = [self.x[rows[self.labels[rows] == name]] for name in fold.train]
+        return np.mean([part.mean(axis=0, dtype=np.float64) for part in parts], axis=0)
+
+    def redrawn_control(self, fold: Fold) -> npt.NDArray[np.float64]:
+        """Means (draws, genes) of the control cells of a fold redrawn with replacement."""
+        rows = self.rows(CONTROL, fold)
+        return self.remember(("redrawn control", fold.held), lambda: redraw(self.x[rows], self.source.name, CONTROL))
+
+    def changed_genes(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Mask (perturbations, genes) of the genes each perturbation targets."""
+        return np.array([np.isin(self.genes, self.perturbations[name].genes) for name in names])
+
+    def remember(self, what: Any, work: Callable[[], Any]) -> Any:
+        """What ``work`` gives, worked out once: it has to depend on the cells and on ``what`` alone."""
+        if what not in self.known:
+            self.known[what] = work()
+        return self.known[what]
 
     def visible(self, fold: Fold) -> AnnData:
         """What a model may see in a fold, as copies: control cells, and those of its training perturbations.
@@ -88,22 +153,49 @@ class ExpressionData:
 
     def seen(self, fold: Fold) -> npt.NDArray[np.intp]:
         """Row numbers of the cells a model learns from."""
-        return np.flatnonzero(np.isin(self.labels, (CONTROL, *fold.train)))
+        return self.parts(fold).train
+
+    def seen_in(self, folds: Sequence[Fold]) -> npt.NDArray[np.intp]:
+        """Row numbers of the cells a model learns from in at least one of the folds, which hold out perturbations."""
+        return np.flatnonzero(np.isin(self.labels, sorted({CONTROL, *(n for fold in folds for n in fold.train)})))
 
     def validation(self, fold: Fold) -> AnnData | None:
         """Copies of control cells and of the fold's validation perturbations; None where it has none."""
         if not fold.validation:
             return None
-        names = (CONTROL, *fold.validation)
-        return self._anndata(np.flatnonzero(np.isin(self.labels, names)), names)
+        rows = np.sort(np.concatenate([self.rows(CONTROL), self.parts(fold).validation]))
+        return self._anndata(rows, (CONTROL, *fold.validation))
+
+    def check_leaks(self, fold: Fold) -> None:
+        """Raise a `hyped_bench.splits.LeakError` where what a model gets in a fold holds a cell it is scored on."""
+
+        def check() -> None:
+            test = self._anndata(self.parts(fold).test, (CONTROL, *fold.test))
+            seen = {"visible": self.visible(fold), "validation": self.validation(fold), "control": self.control(fold)}
+            check_no_leak(fold, seen, test, relabelled=self.relabelled)
+
+        self.remember(("leaks", fold.name), check)
 
     def split_record(self) -> dict[str, Any]:
         """The split as saved."""
         return split_record(self.folds, self.source.held_out, RELABELLED if self.relabelled else None)
 
-    def control(self) -> AnnData:
+    def control(self, fold: Fold | None = None) -> AnnData:
         """The control cells a model starts from (a copy)."""
-        return self._anndata(self.rows(CONTROL), (CONTROL,))
+        return self._anndata(self.rows(CONTROL, fold), (CONTROL,))
+
+    def made_of(
+        self, values: npt.NDArray, fold: Fold, name: str
+    ) -> tuple[npt.NDArray[np.intp] | None, tuple[str, ...]]:
+        """Rows of the control cells that predicted cells were made of, and the name of their draw.
+
+        A model that gives as many cells as it was given control cells gives one for each; of another number of cells
+        nothing is known.
+        """
+        control = self.rows(CONTROL, fold)
+        if len(values) == len(control):
+            return control, (self.source.name, CONTROL)
+        return None, (self.source.name, name, "predicted")
 
     def asked_genes(self) -> list[str]:
         """Every gene that some perturbation of the source changes, held-out ones included: names, nothing measured."""
@@ -127,6 +219,8 @@ class ExpressionData:
             },
             index=self.obs_names[rows] if obs_names is None else obs_names,
         )
+        if (self.replicate != "").any():
+            obs["replicate"] = self.replicate[rows]
         known = {n: self.perturbations[n].model_dump(mode="json") for n in sorted(names)}
         return anndata.AnnData(
             self.x[rows].copy(),
@@ -151,8 +245,11 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
         keep &= kept
     else:
         labels, known = screen_labels(cells, source)
+        unknown = cells.obs[source.perturbation].isna().to_numpy()
+        keep &= ~unknown
     rows = subsample(labels, keep, source.max_cells, rng)
     x = dense(cells.X[rows])
+    x = normalised(x, source.cells) if source.counts else x
     _check_scale(x, source)
     names = np.asarray(cells.var_names, dtype=object)
     if len(set(names)) != len(names):
@@ -164,16 +261,23 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
         labels=labels[rows],
         phase=obs_column(cells.obs, "phase")[rows],
         pool=obs_column(cells.obs, "pool")[rows],
+        replicate=obs_column(cells.obs, "replicate")[rows],
         obs_names=np.asarray(cells.obs_names, dtype=object)[rows],
         genes=names[chosen],
         perturbations=known,
     )
+    if source.kind == "screen" and (missing := int(unknown.sum())):
+        data.remarks.append(f"{source.name}: {missing} cells without a perturbation: neither learned from nor scored")
     if CONTROL not in set(data.labels):
         raise InvalidDataError("has no control cells", where=source.cells, mend="name them 'control'")
     present = sorted(set(data.labels))
     if source.kind == "conditions" and (without := sorted(set(known) - set(present))):
         data.remarks.append(f"{source.name}: no cells of {', '.join(without)}: neither learned from nor scored")
-    data.folds = [_relabelled_fold(present, source)] if data.relabelled else make_folds(present, source.held_out)
+    if data.relabelled:
+        data.folds = [_relabelled_fold(present, source)]
+    else:
+        every = source_cells(source) if source.held_out.kind == "saved" else data.cells()
+        data.folds = make_folds(present, source.held_out, every)
     return data
 
 
@@ -202,7 +306,7 @@ def screen_labels(cells: Any, source: ExpressionSource) -> tuple[npt.NDArray[np.
             mend=f"columns there: {', '.join(map(str, cells.obs.columns))}",
         )
     raw = cells.obs[source.perturbation].astype(str).to_numpy(dtype=object)
-    canonical = {name: "+".join(genes_of(name)) or CONTROL for name in set(raw)}
+    canonical = canonical_names(raw)
     stored = json.loads(cells.uns["perturbations_json"]) if "perturbations_json" in cells.uns else {}
     known = {}
     for original, name in canonical.items():
@@ -213,6 +317,27 @@ def screen_labels(cells: Any, source: ExpressionSource) -> tuple[npt.NDArray[np.
             known[name] = Perturbation.from_name(name, source.direction)
     known.setdefault(CONTROL, Perturbation(name=CONTROL))
     return np.array([canonical[name] for name in raw], dtype=object), known
+
+
+def canonical_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name as HYPED writes it: ``control``, ``GENE`` or ``GENE1+GENE2``.
+
+    Understood: GEARS' (``ctrl``, ``A+ctrl``), words for control such as ``non-targeting``, and scPerturb's ``A_B``
+    where ``A`` and ``B`` alone are names too.
+
+    >>> canonical_names(["ctrl", "A+ctrl", "B", "A_B", "HLA_C"])["A_B"]
+    'A+B'
+    """
+    given = sorted(set(names))
+    plain = {n: CONTROL if n.strip().casefold() in CONTROL_WORDS else "+".join(genes_of(n)) or CONTROL for n in given}
+    single = set(plain.values())
+    found = {}
+    for name in given:
+        parts = plain[name].split("_")
+        pair = len(parts) > 1 and "+" not in plain[name] and all(part in single for part in parts)
+        genes = [part for part in parts if part != CONTROL]
+        found[name] = ("+".join(genes) or CONTROL) if pair else plain[name]
+    return found
 
 
 def condition_labels(
@@ -272,10 +397,32 @@ def _genes(
     return np.sort(order[: max(source.n_genes, int(perturbed.sum()))])
 
 
+def looks_like_counts(x: npt.NDArray) -> bool:
+    """True for whole numbers, none negative, of which some are above 1: the logarithm of counts has none such."""
+    return bool(x.size and x.min() >= 0 and x.max() > 1 and (x == np.rint(x)).all())
+
+
+def normalised(x: npt.NDArray[np.float32], where: str) -> npt.NDArray[np.float32]:
+    """ln(1 + counts per 10,000) of raw counts (cells, genes); cells without a count stay 0."""
+    if not looks_like_counts(x):
+        raise InvalidDataError(
+            "X holds no raw counts, though `counts` says so", where=where, mend="set `counts: false`"
+        )
+    total = x.sum(axis=1, dtype=np.float64, keepdims=True)
+    share = np.divide(x, total, out=np.zeros(x.shape, dtype=np.float64), where=total > 0)
+    return np.log1p(1e4 * share).astype(np.float32)
+
+
 def _check_scale(x: npt.NDArray, source: ExpressionSource) -> None:
     if x.size and (x.max() > LOG_LIMIT or x.min() < 0):
         raise InvalidDataError(
             f"X runs from {x.min():g} to {x.max():g}: that is not ln(1 + counts per 10,000)",
             where=source.cells,
-            mend="normalise it, for example with `hyped seq import-cells`",
+            mend="normalise it, for example with `hyped seq import-cells`; of raw counts say `counts: true`",
+        )
+    if looks_like_counts(x):
+        raise InvalidDataError(
+            "X holds whole numbers only: these are counts, not ln(1 + counts per 10,000)",
+            where=source.cells,
+            mend="say `counts: true`, or normalise it with `hyped seq import-cells`",
         )

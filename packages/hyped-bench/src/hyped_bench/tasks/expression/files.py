@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyped_bench.splits import genes_of
-from hyped_bench.tasks.expression.data import LOG_LIMIT
+from hyped_bench.tasks.expression.data import LOG_LIMIT, canonical_names, looks_like_counts
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError, PluginError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
-    from hyped_bench.tasks.expression.scoring import Predictions
+    from hyped_bench.tasks.expression.predicted import Predictions
     from hyped_bench.tasks.expression.task import ExpressionTask
+
+
+COLUMNS = ("perturbation", "condition", "perturbation_name", "gene", "guide_identity")
+"""``obs`` columns that may name perturbations: HYPED's and scPerturb's, GEARS', and others seen in public files."""
+SCALE_LIMIT = 2.0
+"""Totals of predicted and control cells may differ by this factor before a warning says so."""
 
 
 def checked_prediction(result: Any, genes: npt.NDArray, where: str) -> npt.NDArray[np.float32]:
@@ -46,15 +52,42 @@ def checked_values(matrix: Any, where: str) -> npt.NDArray[np.float32]:
     """Values as dense float32: finite and on the log scale, or a `PluginError`."""
     values = matrix.toarray() if hasattr(matrix, "toarray") else np.asarray(matrix)
     values = np.asarray(values, dtype=np.float32)
+    if values.ndim != 2:
+        raise PluginError(f"predicted an array of {values.ndim} axes, expected (cells, genes)", where=where)
     if not np.isfinite(values).all():
         raise PluginError("predicted NaN or infinite values", where=where)
-    if values.max() > LOG_LIMIT:
+    if values.max() > LOG_LIMIT or looks_like_counts(values):
         raise PluginError(
             f"predicted values up to {values.max():g}: these are counts, not ln(1 + counts per 10,000)",
             where=where,
             mend="normalise each cell to 10,000 counts and take ln(1 + x)",
         )
     return values
+
+
+def other_scale(values: npt.NDArray, control: npt.NDArray) -> str:
+    """What is odd about the scale of predicted cells beside the control cells; empty where nothing is.
+
+    The total of expm1 over the genes is that of the control cells up to what a perturbation does; log10, log2, scaled
+    values and bare changes have another one.
+    """
+    ours, theirs = (float(np.expm1(np.asarray(x, np.float64).mean(axis=0)).sum()) for x in (values, control))
+    if theirs > 0 and not 1 / SCALE_LIMIT <= ours / theirs <= SCALE_LIMIT:
+        return (
+            f"predicted cells add up to {ours / theirs:.2g} times the control's counts: is X ln(1 + counts per 10,000) "
+            "and not log10, log2, scaled values or changes?"
+        )
+    return ""
+
+
+def predicted_column(obs: pd.DataFrame) -> str:
+    """The column of predicted cells' ``obs`` that names perturbations: the first of `COLUMNS`."""
+    found = next((column for column in COLUMNS if column in obs), None)
+    if found is None:
+        raise InvalidDataError(
+            "has no obs column perturbation", mend="name each predicted cell's perturbation there"
+        )
+    return found
 
 
 def predictions_from_cells(
@@ -71,10 +104,7 @@ def predictions_from_cells(
         Other genes, a held-out perturbation without cells, no column ``perturbation``.
     """
     data = task.data[source]
-    if "perturbation" not in cells.obs:
-        raise InvalidDataError(
-            "has no obs column perturbation", mend="name each predicted cell's perturbation there"
-        )
+    column = predicted_column(cells.obs)
     names = np.asarray(cells.var_names, dtype=object)
     warnings = []
     if len(set(names)) != len(names) or set(names) != set(data.genes):
@@ -88,11 +118,19 @@ def predictions_from_cells(
     if not np.array_equal(names, data.genes):
         warnings.append("genes came in another order and were reordered")
         cells = cells[:, list(data.genes)]
-    labels = np.array(
-        ["+".join(genes_of(n)) or CONTROL for n in cells.obs["perturbation"].astype(str)], dtype=object
-    )
+    raw = cells.obs[column].astype(str).to_numpy(dtype=object)
+    names_of = canonical_names([*raw, *data.perturbations])
+    labels = np.array([names_of[n] for n in raw], dtype=object)
     found: Predictions = {}
+    odd: list[str] = []
     for fold in data.folds:
+        if fold.held is not None:
+            raise InvalidDataError(
+                f"a file has one prediction of a perturbation, the split holds out cells by {fold.held[0]}",
+                where=source,
+                mend="run the model with `hyped bench run`, or score the file with another split",
+            )
+        control = data.x[data.rows(CONTROL)]
         for name in fold.test:
             rows = np.flatnonzero(labels == name)
             if len(rows) == 0:
@@ -103,7 +141,10 @@ def predictions_from_cells(
                 values = checked_values(cells.X[rows], name)
             except PluginError as error:
                 raise InvalidDataError(error.message, where=name, mend=error.mend) from error
-            found[source, fold.name, name] = task.predicted(values)
+            if said := other_scale(values, control):
+                odd.append(f"{name}: {said}")
+            found[source, fold.name, name] = task.predicted(values, data, stream=(source, name, "predicted"))
+    warnings += odd
     ignored = sorted(set(labels) - {CONTROL} - {key[2] for key in found})
     if ignored:
         warnings.append(

@@ -33,6 +33,8 @@ class ExpressionSource(Params):
     """``obs`` column of a screen that names ``control``, ``GENE`` or ``GENE1+GENE2`` (``ctrl`` too)."""
     where: dict[str, str] = Field(default_factory=dict)
     """Keep cells with these values in these ``obs`` columns."""
+    counts: bool = False
+    """X holds raw counts, which are brought to ln(1 + counts per 10,000) first."""
     direction: Literal["activation", "suppression"] = "activation"
     """Of perturbations the file says nothing about."""
     design: str | None = None
@@ -84,7 +86,7 @@ class ExpressionParams(TaskParams):
     components: int = Field(20, ge=2)
     """Principal components of the training cells for the energy distance."""
     energy_cells: int = Field(200, ge=10)
-    """Cells of each group used for the energy distance."""
+    """Cells of each group used for distances of populations, and of predicted cells for differential expression."""
 
     @model_validator(mode="after")
     def _one_protocol_in_the_means(self) -> Self:

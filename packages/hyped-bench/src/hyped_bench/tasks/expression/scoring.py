@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,60 +11,179 @@ import numpy.typing as npt
 import pandas as pd
 
 from hyped_bench.metrics import expression as measure
+from hyped_bench.metrics.de_sets import ALPHA
+from hyped_bench.metrics.differential import De
 from hyped_bench.splits import Fold
+from hyped_bench.tasks.expression.changed import DE_KEYS, de_of_predictions, de_of_truth, de_values
 from hyped_bench.tasks.expression.data import ExpressionData
+from hyped_bench.tasks.expression.draws import draw_table
+from hyped_bench.tasks.expression.means import MEAN_KEYS, PLAIN_KEYS, mean_scores, state_zero
+from hyped_bench.tasks.expression.params import ExpressionParams
+from hyped_bench.tasks.expression.populations import POPULATION_KEYS, Populations, populations
+from hyped_bench.tasks.expression.predicted import Key, Predictions
+from hyped_bench.tasks.expression.ranks import RANK_KEYS, rank_scores
+from hyped_bench.tasks.expression.strata import strata_table
 from hyped_core.context import RunContext
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError
 
-PLAIN_KEYS = ("cosine", "pearson", "mse", "mae")
-DELTA_KEYS = ("pearson_delta", "cosine_delta", "pearson_delta_train", "cosine_delta_train")
-ERROR_KEYS = ("mse_delta", "mse_relative", "wmse")
-PDS_KEYS = ("pds_l1", "pds_l2", "pds_cosine")
-KEYS = (*PLAIN_KEYS, *DELTA_KEYS, *ERROR_KEYS, *PDS_KEYS, "energy_distance")
+KEYS = (*MEAN_KEYS, *RANK_KEYS, *POPULATION_KEYS, *DE_KEYS)
 TOP_KEYS = tuple(f"{key}_top" for key in PLAIN_KEYS)
 """The paper's four numbers on the source's top genes; columns of the units of ``conditions``, no metrics."""
 
-Key = tuple[str, str, str]
-"""(source, fold, perturbation)."""
-
 
 @dataclass(slots=True)
-class Predicted:
-    """What a model said about one perturbation.
+class Scored:
+    """Tables of a source: ``units`` a row a scored perturbation, ``genes`` a row a gene of each."""
 
-    Attributes
-    ----------
-    mean : (genes,) over its cells.
-    cells : (cells, genes) float32, at most as many as the energy distance uses; None for a bare mean.
-    n_cells : cells predicted.
+    units: pd.DataFrame
+    genes: list[pd.DataFrame]
+    draws: pd.DataFrame | None
+    strata: pd.DataFrame
+    remarks: list[str] = field(default_factory=list)
+
+
+def score_source(
+    data: ExpressionData, predictions: Predictions, truth: Predictions, params: ExpressionParams, context: RunContext
+) -> Scored:
+    """Everything that is said of a model's predictions for a source.
+
+    ``truth`` replaces the held-out cells of the perturbations it has by other cells of theirs.
+
+    Raises
+    ------
+    InvalidDataError
+        For a scored perturbation without a prediction.
     """
-
-    mean: npt.NDArray[np.float64]
-    cells: npt.NDArray[np.float32] | None
-    n_cells: int
-
-
-Predictions = dict[Key, Predicted]
-
-
-def discrimination(data: ExpressionData, predictions: Predictions, truth: Predictions) -> dict[Key, dict[str, Any]]:
-    """Discrimination scores of a source's scored perturbations, all of its folds ranked together."""
-    keys = [(data.source.name, fold.name, name) for fold in data.folds for name in fold.test]
+    keys = data.keys()
     missing = [key[2] for key in keys if key not in predictions]
     if missing:
         raise InvalidDataError(f"no prediction for {', '.join(missing[:5])}", mend="predict every held-out one")
-    control = data.mean(CONTROL)
-    found = np.array([predictions[k].mean - control for k in keys])
-    true = np.array([(truth[k].mean if k in truth else data.mean(k[2])) - control for k in keys])
-    excluded = np.array([np.isin(data.genes, data.perturbations[k[2]].genes) for k in keys])
-    columns = {
-        f"pds_{kind}": measure.discrimination(found, true, kind, excluded)  # type: ignore[arg-type]
-        for kind in ("l1", "l2", "cosine")
-    }
+    ranks: dict[Key, dict[str, float]] = {}
+    changes: dict[Key, dict[str, float]] = {}
+    significant: dict[Key, npt.NDArray[np.bool_]] = {}
+    for alike in data.folds_alike():
+        ranks |= _ranks(data, alike, predictions, truth)
+        true_de = _true_changes(data, alike, truth, context.threads)
+        significant |= {key: de.fdr < ALPHA for key, de in true_de.items()}
+        changes |= _changes(data, alike[0], true_de, predictions, truth, context.threads)
+    weights = {key: data.remember(("weights", key[2]), lambda name=key[2]: _weights(data, name)) for key in keys}
+    groups: dict[Key, Populations] = {}
+    rows: list[dict[str, Any]] = []
+    genes: list[pd.DataFrame] = []
+    for fold in data.folds:
+        means = _mean_values(data, fold, predictions, truth, weights)
+        for key in data.keys(fold):
+            found, true = predictions[key], true_mean(data, fold, key, truth)
+            group = populations(data, fold, key, found, truth.get(key), params, context)
+            groups |= {} if group is None else {key: group}
+            top = top_rows(data, key[2]) if data.source.kind == "conditions" else None
+            rows.append(
+                {
+                    "source": key[0],
+                    "fold": key[1],
+                    "perturbation": key[2],
+                    "subgroup": fold.subgroup_of(key[2]),
+                    "n_cells": len(data.rows(key[2], fold)),
+                    "n_predicted": found.n_cells,
+                    **means[key],
+                    **ranks[key],
+                    **(dict.fromkeys(POPULATION_KEYS, np.nan) if group is None else group.scores()),
+                    **changes[key],
+                    **({} if top is None else _top_values(found.mean, true, top)),
+                }
+            )
+            genes.append(_genes_table(key, data, fold, true, found.mean, top))
+    strata, said = strata_table(data, predictions, truth)
+    drawn = draw_table(data, predictions, truth, weights, groups, significant) if data.few else None
+    units = pd.DataFrame(rows)
+    return Scored(units, genes, drawn, strata, [*said, *_remarks(data, units)])
+
+
+def _remarks(data: ExpressionData, units: pd.DataFrame) -> list[str]:
+    """What was stated because it has no value, or could not be scored."""
+    said = []
+    name = data.source.name
+    if len(units) == 1:
+        said.append(
+            f"{name}: one perturbation is scored: nothing to tell it from, so pds, rank and centroid_accuracy "
+            "have no value"
+        )
+    if silent := int((units["de_n_true"] == 0).sum()):
+        said.append(
+            f"{name}: {silent} of {len(units)} perturbations have no significant gene in the truth: what doing nothing "
+            "scores is stated for their sets of genes, whatever was predicted"
+        )
+    return said
+
+
+def true_mean(data: ExpressionData, fold: Fold, key: Key, truth: Predictions) -> npt.NDArray[np.float64]:
+    """Mean of a unit's true cells, or of the cells that stand for them."""
+    return truth[key].mean if key in truth else data.mean(key[2], fold)
+
+
+def _mean_values(
+    data: ExpressionData,
+    fold: Fold,
+    predictions: Predictions,
+    truth: Predictions,
+    weights: dict[Key, npt.NDArray[np.float64]],
+) -> dict[Key, dict[str, float]]:
+    """Scores of means of a fold's units, and how many of each had to be stated as 0."""
+    keys = data.keys(fold)
+    values = mean_scores(
+        np.array([predictions[key].mean for key in keys]),
+        np.array([true_mean(data, fold, key, truth) for key in keys]),
+        data.mean(CONTROL, fold),
+        data.trained_mean(fold),
+        np.array([weights[key] for key in keys]),
+    )
+    undefined = state_zero(values)
     return {
-        k: {n: None if v is None else float(v[i]) for n, v in columns.items()} for i, k in enumerate(keys)
+        key: {"undefined": int(undefined[i]), **{name: float(values[name][i]) for name in MEAN_KEYS}}
+        for i, key in enumerate(keys)
     }
+
+
+def _ranks(
+    data: ExpressionData, folds: Sequence[Fold], predictions: Predictions, truth: Predictions
+) -> dict[Key, dict[str, float]]:
+    """Ranks among the scored perturbations of folds with the same control cells."""
+    units = [(fold, key) for fold in folds for key in data.keys(fold)]
+    control = data.mean(CONTROL, folds[0])
+    found = np.array([predictions[key].mean - control for _, key in units])
+    true = np.array([true_mean(data, fold, key, truth) - control for fold, key in units])
+    columns = rank_scores(found, true, data.changed_genes([key[2] for _, key in units]))
+    return {
+        key: {name: np.nan if values is None else float(values[i]) for name, values in columns.items()}
+        for i, (_, key) in enumerate(units)
+    }
+
+
+def _true_changes(data: ExpressionData, folds: Sequence[Fold], truth: Predictions, threads: int) -> dict[Key, De]:
+    """Differential expression of the true cells, tested against the control cells that the folds share."""
+    return de_of_truth(data, folds[0], [key for fold in folds for key in data.keys(fold)], truth, threads)
+
+
+def _changes(
+    data: ExpressionData,
+    fold: Fold,
+    true: dict[Key, De],
+    predictions: Predictions,
+    truth: Predictions,
+    threads: int,
+) -> dict[Key, dict[str, float]]:
+    """Scores of differential expression; ``fold`` is one of those that share their control cells."""
+    sizes = {key: truth[key].n_cells if key in truth else len(data.rows(key[2], fold)) for key in true}
+    found = de_of_predictions(data, fold, predictions, sizes, threads)
+    return {key: de_values(true[key], found[key], predictions[key].cells is None) for key in true}
+
+
+def _weights(data: ExpressionData, name: str) -> npt.NDArray[np.float64]:
+    """Weights of genes by the t statistic of a perturbation's cells against all other perturbed cells."""
+    perturbed = data.remember("moments", lambda: measure.Moments.of(data.x[data.labels != CONTROL]))
+    own = measure.Moments.of(data.x[data.rows(name)])
+    return measure.de_weights(measure.welch_t(own, perturbed.without(own)))
 
 
 def top_rows(data: ExpressionData, name: str) -> npt.NDArray[np.bool_]:
@@ -83,75 +202,10 @@ def top_rows(data: ExpressionData, name: str) -> npt.NDArray[np.bool_]:
     return chosen
 
 
-def score_fold(
-    data: ExpressionData,
-    fold: Fold,
-    predictions: Predictions,
-    truth: Predictions,
-    pds: dict[Key, dict[str, Any]],
-    *,
-    components: int,
-    energy_cells: int,
-    context: RunContext,
-) -> tuple[list[dict[str, Any]], list[pd.DataFrame]]:
-    """Rows of units and tables of genes of a fold's scored perturbations."""
-    source = data.source.name
-    control, trained = data.mean(CONTROL), data.trained_mean(fold)
-    seen = data.seen(fold)
-    centre, axes = measure.principal_axes(
-        data.x[seen[:: max(1, len(seen) // 2000)]],
-        components,
-        context.rng("expression", "axes", source, fold.name),
-    )
-    perturbed = measure.Moments.of(data.x[data.labels != CONTROL])
-    rows, details = [], []
-    for name in fold.test:
-        key = (source, fold.name, name)
-        found = predictions[key]
-        true = truth[key].mean if key in truth else data.mean(name)
-        own = data.rows(name)
-        cells = truth[key].cells if key in truth else data.x[own[:energy_cells]]
-        moments = measure.Moments.of(data.x[own])
-        weights = measure.de_weights(measure.welch_t(moments, perturbed.without(moments)))
-        values: dict[str, float | None] = {
-            **paper_numbers(found.mean, true),
-            "pearson_delta": measure.pearson_delta(found.mean, true, control),
-            "cosine_delta": measure.cosine_delta(found.mean, true, control),
-            "pearson_delta_train": measure.pearson_delta(found.mean, true, trained),
-            "cosine_delta_train": measure.cosine_delta(found.mean, true, trained),
-            "mse_delta": measure.mse_delta(found.mean, true, control),
-            "mse_relative": measure.mse_relative(found.mean, true, control),
-            "wmse": measure.wmse(found.mean, true, weights),
-            **pds[key],
-            "energy_distance": None
-            if found.cells is None or cells is None
-            else measure.energy_distance((found.cells - centre) @ axes, (cells - centre) @ axes),
-        }
-        undefined = [k for k in DELTA_KEYS if values[k] is None]
-        values.update(dict.fromkeys(undefined, 0.0))
-        top = top_rows(data, name) if data.source.kind == "conditions" else None
-        if top is not None:
-            values.update({f"{k}_top": v for k, v in paper_numbers(found.mean[top], true[top]).items()})
-        rows.append(
-            {
-                "source": source,
-                "fold": fold.name,
-                "perturbation": name,
-                "subgroup": fold.subgroup_of(name),
-                "n_cells": len(own),
-                "n_predicted": found.n_cells,
-                "undefined": len(undefined),
-                **{k: np.nan if v is None else v for k, v in values.items()},
-            }
-        )
-        details.append(_genes_table(key, data.genes, control, true, found.mean))
-        details[-1]["top"] = pd.array(top if top is not None else [pd.NA] * len(true), dtype="boolean")
-    return rows, details
-
-
-def paper_numbers(found: npt.NDArray[np.float64], true: npt.NDArray[np.float64]) -> dict[str, float | None]:
-    """Cosine, Pearson, MSE and MAE of two means (the paper's Table 3)."""
-    return {key: getattr(measure, key)(found, true) for key in PLAIN_KEYS}
+def _top_values(found: npt.NDArray, true: npt.NDArray, top: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """The paper's four numbers (Table 3) on some genes."""
+    numbers = {key: getattr(measure, key)(found[top], true[top]) for key in PLAIN_KEYS}
+    return {f"{key}_top": np.nan if value is None else value for key, value in numbers.items()}
 
 
 def subgroup_means(units: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFrame | None:
@@ -170,19 +224,21 @@ def subgroup_means(units: pd.DataFrame, keys: Sequence[str] = KEYS) -> pd.DataFr
 
 def _genes_table(
     key: Key,
-    genes: npt.NDArray,
-    control: npt.NDArray,
+    data: ExpressionData,
+    fold: Fold,
     truth: npt.NDArray,
     predicted: npt.NDArray,
+    top: npt.NDArray[np.bool_] | None,
 ) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "source": key[0],
             "fold": key[1],
             "perturbation": key[2],
-            "gene": genes,
-            "control": control.astype(np.float32),
+            "gene": data.genes,
+            "control": data.mean(CONTROL, fold).astype(np.float32),
             "truth": truth.astype(np.float32),
             "predicted": predicted.astype(np.float32),
+            "top": pd.array(top if top is not None else [pd.NA] * len(truth), dtype="boolean"),
         }
     )

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hyped_bench.splits import Fold
+from hyped_bench.splits import Fold, LeakError
 from hyped_bench.tasks.base import (
+    Judged,
     ModelFactory,
     Scores,
     Task,
@@ -19,22 +20,15 @@ from hyped_bench.tasks.base import (
     summarise,
     summary_keys,
 )
-from hyped_bench.tasks.expression.data import ExpressionData, load_source
-from hyped_bench.tasks.expression.files import checked_prediction
+from hyped_bench.tasks.expression.data import MIN_UNITS, ExpressionData, load_source
+from hyped_bench.tasks.expression.files import checked_prediction, other_scale
+from hyped_bench.tasks.expression.judged import JUDGED
 from hyped_bench.tasks.expression.params import RELABELLED, SAID, ExpressionParams
-from hyped_bench.tasks.expression.scoring import (
-    KEYS,
-    Predicted,
-    Predictions,
-    discrimination,
-    score_fold,
-    subgroup_means,
-)
+from hyped_bench.tasks.expression.predicted import Predicted, Predictions, of_cells
+from hyped_bench.tasks.expression.scoring import KEYS, score_source, subgroup_means
 from hyped_core.errors import HypedError, MissingDependencyError, MissingHardwareError, ParamsError
 
 INTERVALS = ("pearson_delta", "mse_relative", "energy_distance")
-MIN_UNITS = 8
-"""With fewer held-out perturbations there is no interval over perturbations."""
 
 
 class ExpressionTask(Task):
@@ -42,6 +36,8 @@ class ExpressionTask(Task):
 
     name: ClassVar[str] = "expression"
     Params: ClassVar[type[TaskParams]] = ExpressionParams
+    reference_names: ClassVar[tuple[str, ...]] = ("duplicate", "oracle", "wrong", "shuffled")
+    judged: ClassVar[tuple[Judged, ...]] = JUDGED
 
     def __init__(self, params: ExpressionParams, context: Any) -> None:
         super().__init__(params, context)
@@ -50,6 +46,8 @@ class ExpressionTask(Task):
         self.data: dict[str, ExpressionData] = {}
         self.told: dict[str, dict[str, Any]] = {}
         """Source -> fold -> what the model said of itself in the last run."""
+        self.noted: dict[str, Any] = {}
+        """More facts for the record, of a reference."""
         self.failed: frozenset[str] = frozenset()
         """Sources beside the primary ones that the model failed on in the last run."""
 
@@ -69,6 +67,7 @@ class ExpressionTask(Task):
             "confounded": {name: data.confounded for name, data in sorted(self.data.items())},
             "n_genes": {name: len(data.genes) for name, data in sorted(self.data.items())},
         }
+        facts |= self.noted
         return {**facts, "model": self.told} if self.told else facts
 
     def load(self) -> None:
@@ -94,7 +93,7 @@ class ExpressionTask(Task):
                 continue
             try:
                 found |= self._predict_fold(make_model, data, fold)
-            except (MissingDependencyError, MissingHardwareError, ParamsError):
+            except (LeakError, MissingDependencyError, MissingHardwareError, ParamsError):
                 raise
             except Exception as error:  # a stranger's code may raise anything
                 if data.source.primary or len(self.failed) + 1 == len(self.data):
@@ -109,15 +108,17 @@ class ExpressionTask(Task):
         """Predictions of a fresh model for the scored perturbations of a fold."""
         source = data.source
         found: Predictions = {}
+        data.check_leaks(fold)
         model = make_model(source.configs) if source.configs else make_model()
         model.fit(data.visible(fold), data.validation(fold), context=self.context)
-        control = data.control()
+        control = data.control(fold)
         for name in fold.test:
             result = model.predict(control.copy(), data.perturbations[name], context=self.context)
             where = f"{source.name}/{name}"
             values = checked_prediction(result, data.genes, where)
             self._note_fallback(result, where)
-            found[source.name, fold.name, name] = self.predicted(values)
+            found[source.name, fold.name, name] = self.predicted(values, data, *data.made_of(values, fold, name))
+            self._note_scale(values, control.X, where)
         if said := getattr(model, "facts", None):
             self.told.setdefault(source.name, {})[fold.name] = copy.deepcopy(dict(said))
         return found
@@ -127,13 +128,35 @@ class ExpressionTask(Task):
         if reason:
             self.warnings.append(f"{where}: {reason}")
 
-    def predicted(self, values: npt.NDArray[np.float32]) -> Predicted:
-        """Mean, and the cells the energy distance will use."""
+    def _note_scale(self, values: npt.NDArray, control: npt.NDArray, where: str) -> None:
+        if said := other_scale(values, control):
+            self.warnings.append(f"{where}: {said}")
+
+    def predicted(
+        self,
+        values: npt.NDArray[np.float32],
+        data: ExpressionData | None = None,
+        rows: npt.NDArray[np.intp] | None = None,
+        stream: tuple[str, ...] = (),
+    ) -> Predicted:
+        """Predicted (or other) cells in the task's form; see `of_cells`."""
         kept = values
         if len(values) > self.params.energy_cells:
             rng = self.context.rng("expression", "energy")
             kept = values[np.sort(rng.choice(len(values), self.params.energy_cells, replace=False))]
-        return Predicted(values.mean(axis=0, dtype=np.float64), kept, len(values))
+        return of_cells(values, kept, data, rows=rows, stream=stream)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All of them; ``oracle`` where every primary source has a noise-free truth."""
+        known = all(s.oracle is not None for s in self.params.sources if s.primary)
+        return tuple(name for name in self.reference_names if name != "oracle" or known)
+
+    def reference(self, name: str) -> Scores:
+        """Scores of a reference (`hyped_bench.references`)."""
+        from hyped_bench.references import score_reference
+
+        return score_reference(name, self)
 
     def metric_keys(self) -> list[str]:
         """Keys of the metrics file."""
@@ -151,30 +174,23 @@ class ExpressionTask(Task):
         ``truth`` replaces the held-out cells by other cells of the same perturbations (the reference
         ``duplicate`` holds one half of the cells against the other).
         """
-        rows: list[dict[str, Any]] = []
-        details: list[pd.DataFrame] = []
-        for data in (data for name, data in self.data.items() if name not in self.failed):
-            pds = discrimination(data, predictions, truth or {})
-            for fold in data.folds:
-                part = score_fold(
-                    data,
-                    fold,
-                    predictions,
-                    truth or {},
-                    pds,
-                    components=self.params.components,
-                    energy_cells=self.params.energy_cells,
-                    context=self.context,
-                )
-                rows += part[0]
-                details += part[1]
-        units = pd.DataFrame(rows)
+        scored = [
+            score_source(data, predictions, truth or {}, self.params, self.context)
+            for name, data in self.data.items()
+            if name not in self.failed
+        ]
+        units = pd.concat([one.units for one in scored], ignore_index=True)
         metrics, said = self._summary(units)
         tables = {"units": units}
         if (groups := subgroup_means(units)) is not None:
             tables["subgroups"] = groups
-        warnings = [*dict.fromkeys(self.warnings), *self._cautions(units), *said]
-        return Scores(metrics, tables, {"genes": pd.concat(details, ignore_index=True)}, warnings)
+        if strata := [one.strata for one in scored if len(one.strata)]:
+            tables["strata"] = pd.concat(strata, ignore_index=True)
+        details = {"genes": pd.concat([part for one in scored for part in one.genes], ignore_index=True)}
+        if draws := [one.draws for one in scored if one.draws is not None]:
+            details["draws"] = pd.concat(draws, ignore_index=True)
+        said += [line for one in scored for line in one.remarks]
+        return Scores(metrics, tables, details, [*dict.fromkeys(self.warnings), *self._cautions(units), *said])
 
     def _summary(self, units: pd.DataFrame) -> tuple[dict[str, float | int | None], list[str]]:
         """Means over units, with intervals where there are enough."""
