@@ -169,3 +169,62 @@ def misbehaving_host(bench_host: PluginHost, monkeypatch: pytest.MonkeyPatch) ->
     host = bench_host
     host.register(Plugin(), "misbehaving", "misbehaving", "9.9")
     return host
+
+
+TOYS_PLUGIN = """
+    from hyped_core import ModelSpec, hookimpl
+
+    @hookimpl
+    def hyped_models():
+        for name, steady in (("noisy", False), ("steady", True)):
+            yield ModelSpec(name, "expression", "toys_models:Noisy", "toys_models:NoisyConfig", deterministic=steady)
+    """
+TOYS_MODELS = """
+    import os, time
+    from hyped_core import Params
+
+    class NoisyConfig(Params):
+        width: float = 0.1
+        weights: str = ""
+        fails_with: int = -1
+
+    class Noisy:
+        def __init__(self, config):
+            self.config = config
+
+        def fit(self, train, validation=None, *, context):
+            if "TOYS_LOG" in os.environ:
+                with open(os.environ["TOYS_LOG"], "a") as file:
+                    file.write(f"{context.seed} ")
+            if context.seed == self.config.fails_with:
+                raise RuntimeError("out of luck")
+            if str(context.seed) == os.environ.get("TOYS_SLEEP_WITH"):
+                time.sleep(300)
+
+        def predict(self, control, perturbation, *, context):
+            rng = context.rng("noisy", perturbation.name)
+            made = control.copy()
+            made.X = (made.X + abs(rng.normal(0, self.config.width, made.n_vars))).astype("float32")
+            return made
+    """
+
+
+@pytest.fixture
+def toys_folder(tmp_path: Path) -> Path:
+    """A distribution with expression models `noisy`, which draws from its seed, and `steady`, said to be none."""
+    from hyped_core.testing.plugins import make_distribution
+
+    make_distribution(tmp_path / "toys", "toys", {"toys_plugin": TOYS_PLUGIN, "toys_models": TOYS_MODELS})
+    return tmp_path / "toys"
+
+
+@pytest.fixture
+def toy_host(toys_folder: Path, bench_host: PluginHost, monkeypatch: pytest.MonkeyPatch) -> PluginHost:
+    """hyped-bench's own plugin and the toys."""
+    import importlib
+
+    monkeypatch.syspath_prepend(str(toys_folder))
+    for name in ("toys_plugin", "toys_models"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    bench_host.register(importlib.import_module("toys_plugin"), "toys", "toys", "1.0")
+    return bench_host

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -26,16 +27,17 @@ from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileErr
 from hyped_core.plugins.hookspecs import hookimpl
 from hyped_core.spec import ReportSectionSpec
 
+OPENING = ("reading", "summary")
 SECTIONS = (
     "experiment",
-    "containers",
-    "leaderboards",
-    "paper_tables",
+    "movies",
     "phases",
     "cells",
     "changes",
+    "leaderboards",
+    "paper_tables",
     "quality",
-    "movies",
+    "containers",
     "provenance",
 )
 RUNS = (
@@ -197,7 +199,7 @@ def table(folder: Path, name: str) -> list[dict[str, str]]:
 
 
 def test_every_section_is_there_and_is_headed(page: Page) -> None:
-    assert [s for s in page.words if s] == list(SECTIONS)
+    assert [s for s in page.words if s] == [*OPENING, *SECTIONS]
     assert page.headings[0] == 1
     assert page.headings.count(1) == 1
     steps = np.diff(page.headings)
@@ -277,8 +279,39 @@ def test_controls_are_marked_and_drawn_as_lines(made: Path) -> None:
     assert rows == {"gaussian": "control", "identity": "control", "raises": "model"}
     text = (made / "index.html").read_text()
     plot = text.split('data-plot="plot-leaderboard_denoise-1">')[1].split("</script>")[0]
-    lines = [s["x0"] for s in json.loads(plot)["layout"]["shapes"] if s["line"]["dash"] == "dash"]
-    assert sorted(lines) == sorted(float(r["psnr"]) for r in table(made, "leaderboard_denoise") if r["psnr"])
+    layout = json.loads(plot)["layout"]
+    scores = {r["model"]: float(r["psnr"]) for r in table(made, "leaderboard_denoise") if r["psnr"]}
+    assert sorted(s["x0"] for s in layout["shapes"] if s["line"]["dash"] == "solid") == sorted(scores.values())
+    assert {n["text"]: n["x"] for n in layout["annotations"] if n["showarrow"]} == scores
+    assert layout["yaxis"]["ticktext"] == ["raises"]
+    assert [n["text"] for n in layout["annotations"] if not n["showarrow"]] == ["failed"]
+
+
+def test_every_model_leads_to_its_record(page: Page) -> None:
+    for task, model in RUNS:
+        assert f"#record-{task}-{model}" in page.links
+    inside = {link[1:] for link in page.links if link.startswith("#")}
+    assert inside <= set(page.ids), "a link of the page leads nowhere"
+
+
+def test_the_page_holds_the_bytes_of_every_table(made: Path) -> None:
+    text = (made / "index.html").read_text()
+    held = dict(re.findall(r'<script type="application/json" id="csv-([^"]+)">(.*?)</script>', text, re.DOTALL))
+    files = {path.stem: path.read_text() for path in (made / "tables").glob("*.csv")}
+    assert {name: json.loads(source) for name, source in held.items()} == files
+
+
+def test_figures_are_there_as_svg_and_png(made: Path) -> None:
+    names = {path.stem for path in (made / "figures").glob("*.svg")}
+    assert names == {path.stem for path in (made / "figures").glob("*.png")}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in (made / "figures").glob("*.png"))
+
+
+def test_a_task_that_was_not_judged_says_how_to_judge_it(page: Page) -> None:
+    assert "hyped bench judge records/tiny --task denoise" in page.words["leaderboards"]
+    assert "Not judged: demultiplex" not in page.words["summary"]  # no model there, controls only
+    assert "Not judged: denoise" in page.words["summary"]
+    assert "raises on denoise: failed" in page.words["summary"]
 
 
 def test_raw_means_come_with_what_doing_nothing_scores(page: Page, scored: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from hyped_bench.report.context import ReportContext
 from hyped_bench.report.inputs import Entry, ReportInputs
+from hyped_bench.report.printed import TABLE_3
 from hyped_bench.report.scoreboard import groups
 from hyped_bench.report.sections.leaderboards import section as leaderboards
 from hyped_bench.report.sections.paper_table_3 import table_3
@@ -243,3 +244,20 @@ def test_the_leaderboard_has_the_means_of_the_subgroups_of_a_split(tmp_path: Pat
     bare = ReportContext(ReportInputs("mini", {}, {"expression": [expression(tmp_path, "plain")]}))
     leaderboards(bare)
     assert "by_subgroup_expression" not in bare.placed.tables
+
+
+def test_the_papers_layout_has_its_rows_in_its_order_with_the_printed_numbers_beside(tmp_path: Path) -> None:
+    gears = expression(tmp_path, "gears", began={"cells": {"train": 9, "control": 2}, "conditions": 3})
+    nothing = expression(tmp_path, "no_change", "control")
+    _, context = shown([entry(tmp_path, "geneformer"), gears, nothing], "hyped")
+    found = rows(context, "table_3_paper")
+    assert [(r["model"], r["perturbation"], r["phase"]) for r in found] == [row[:3] for row in TABLE_3]
+    assert [r["cosine (printed)"] for r in found] == [row[3] for row in TABLE_3]
+    assert [r["cosine"] for r in found[:3]] == pytest.approx([0.90, 0.91, 0.92])
+    assert [r["cosine"] for r in found[9:]] == pytest.approx([0.45] * 3)
+    assert {r["computed by"] for r in found[9:]} == {"gears"}
+    honest = rows(context, "table_3_honest")
+    assert {r["model"] for r in honest} == {"gears", "no_change"}
+    _, other = shown([gears, nothing], "mini")
+    assert "cosine (printed)" not in other.placed.tables["table_3_paper"].columns
+    assert {r["cosine"] for r in rows(other, "table_3_paper")[:9]} == {None}

@@ -1,8 +1,8 @@
 """The registered metrics: function, direction, perfect value, and the tolerance of a rerun. Nothing heavy is imported.
 
-A tolerance is what no reader would call a difference: of expression about a hundredth of what lies between doing nothing
-and a technical duplicate on simulated data, of other tasks by judgement. A rerun on one machine gives the same bytes; tolerances are for other machines and GPUs.
-Formulas, sources and what doing nothing scores: docs/metrics.md.
+A tolerance is what no reader would call a difference: of expression about a hundredth of what lies between doing
+nothing and a technical duplicate on simulated data, of other tasks by judgement. A rerun on one machine gives the same
+bytes; tolerances are for other machines and GPUs. Formulas, sources and what doing nothing scores: docs/metrics.md.
 """
 
 from __future__ import annotations

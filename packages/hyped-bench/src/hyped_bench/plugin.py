@@ -101,10 +101,61 @@ _CONTROLS = (
         "pca", "embedding", "embedding:Pca", "embedding:PcaConfig",
         "Principal components of log counts, learned from control cells", "",
     ),
+    ("even_split", "composition", "crossmodal:EvenSplit", None, "Half of the cells", ""),
+    (
+        "sorted_design", "composition", "crossmodal:SortedDesign", None,
+        "What the sorter set in the sorted conditions", "",
+    ),
+    (
+        "start_composition", "composition", "crossmodal:StartComposition", None,
+        "What the condition's movies showed at their start", "",
+    ),
+    (
+        "mean_composition", "composition", "crossmodal:MeanComposition", None,
+        "Mean of the other conditions' movies at harvest", "",
+    ),
+    (
+        "control_composition", "composition", "crossmodal:ControlComposition", None,
+        "What the control's movies show at harvest", "",
+    ),
+    ("persistence", "forecast", "crossmodal:Persistence", None, "The last two hours, for ever", ""),
+    ("mean_trajectory", "forecast", "crossmodal:MeanTrajectory", None, "Mean of the condition's other scenes", ""),
+    ("no_response", "response", "crossmodal:NoResponse", None, "No change from control", ""),
+    ("mean_response", "response", "crossmodal:MeanResponse", None, "Mean change of the other conditions", ""),
+    (
+        "additive_response", "response", "crossmodal:AdditiveResponse", None,
+        "Sum of the changes of the conditions that change one gene each", "",
+    ),
 )
+_SIMPLE = (
+    (
+        "called_phases", "composition", "crossmodal:CalledPhases", "crossmodal:CalledPhasesConfig",
+        "Share of the cells that the pipeline calls S or G2M", "",
+    ),
+    (
+        "adjusted_count", "composition", "crossmodal:AdjustedCount", None,
+        "Called shares corrected for the classifier's errors on sorted cells",
+        "Forman 2008, doi:10.1007/s10618-008-0097-y",
+    ),
+    (
+        "damped_trend", "forecast", "crossmodal:DampedTrend", "crossmodal:DampedTrendConfig",
+        "A line through the last hours whose slope fades",
+        "Gardner and McKenzie 1985, doi:10.1287/mnsc.31.10.1237",
+    ),
+    (
+        "two_state", "forecast", "crossmodal:TwoState", None,
+        "G1 and S_G2M with constant rates fitted to what is seen", "",
+    ),
+    (
+        "linear_response", "response", "crossmodal:LinearResponse", "crossmodal:LinearResponseConfig",
+        "Ridge regression between the modalities' changes", "",
+    ),
+)
+"""Simple models of the tasks that have no other."""
 _NOISE = ("hyped_bench.controls.denoise_noise",)
 _SHARED = {
     "bilinear": ("hyped_bench.controls.expression",),
+    "crossmodal": ("hyped_bench.tasks.crossmodal.contracts",),
     "embedding": ("hyped_bench.tasks.embedding.genes", "hyped_bench.metrics.expression"),
     **dict.fromkeys(("denoise", "denoise_tv", "denoise_nlm"), _NOISE),
 }
@@ -113,19 +164,20 @@ _SHARED = {
 
 @hookimpl
 def hyped_models() -> Iterable[ModelSpec]:
-    """Controls of every task."""
-    for name, task, target, config, summary, citation in _CONTROLS:
-        yield ModelSpec(
-            name=name,
-            task=task,
-            target=f"hyped_bench.controls.{target}",
-            config=None if config is None else f"hyped_bench.controls.{config}",
-            summary=summary,
-            role="control",
-            licence=_LICENCE,
-            citation=citation,
-            sources=_SHARED.get(target.partition(":")[0], ()),
-        )
+    """Controls of every task, and simple models of the cross-modal ones."""
+    for role, rows in (("control", _CONTROLS), ("model", _SIMPLE)):
+        for name, task, target, config, summary, citation in rows:
+            yield ModelSpec(
+                name=name,
+                task=task,
+                target=f"hyped_bench.controls.{target}",
+                config=None if config is None else f"hyped_bench.controls.{config}",
+                summary=summary,
+                role=role,  # type: ignore[arg-type]
+                licence=_LICENCE,
+                citation=citation,
+                sources=_SHARED.get(target.partition(":")[0], ()),
+            )
 
 
 @hookimpl
@@ -154,10 +206,13 @@ def hyped_tasks() -> Iterable[TaskSpec]:
         "Predict expression under unseen perturbations",
         (
             "pearson_delta",
+            "pearson_delta_train",
             "mse_relative",
             "wmse",
             "pds_l1",
+            "rank_l1",
             "energy_distance",
+            "de_overlap_50",
             "cosine",
             "pearson",
             "mse",
@@ -192,6 +247,19 @@ def hyped_tasks() -> Iterable[TaskSpec]:
             "held_out_score_accuracy",
         ),
     )
+    crossmodal = f"{tasks}.crossmodal"
+    yield TaskSpec(
+        "composition", f"{crossmodal}:CompositionTask", "Phase fractions at harvest, from cells against nuclei",
+        ("fraction_error", "bias", "order_agreement"),
+    )
+    yield TaskSpec(
+        "forecast", f"{crossmodal}:ForecastTask", "Continue movies from their start",
+        ("mase", "rmse_dividing", "rmse_growth", "rmse_speed", "rmse_area"),
+    )
+    yield TaskSpec(
+        "response", f"{crossmodal}:ResponseTask", "One modality's change from the other's",
+        ("z_rmse", "pearson", "rmse_dividing", "rmse_growth", "rmse_speed", "rmse_area", "rmse_expression"),
+    )
     yield TaskSpec(
         "hashtag_counts",
         f"{tasks}.sequencing:HashtagCountsTask",
@@ -209,103 +277,21 @@ def hyped_tasks() -> Iterable[TaskSpec]:
 @hookimpl
 def hyped_metrics() -> Iterable[MetricSpec]:
     """Metrics with the direction that is better, their perfect value and the tolerance of a rerun."""
-    rows = (
-        ("denoise", "image", "mse psnr ssim", "lower higher higher", (0.0, None, 1.0)),
-        (
-            "segment",
-            "segmentation",
-            "f1_from_counts seg_values foreground_counts",
-            "higher higher higher",
-            (1.0, 1.0, 1.0),
-        ),
-        (
-            "demultiplex",
-            "demultiplex",
-            "accuracy f_singlet forced_accuracy called_accuracy expected_calibration_error brier",
-            "higher higher higher higher lower lower",
-            (1.0, 1.0, 1.0, 1.0, 0.0, 0.0),
-        ),
-        (
-            "expression",
-            "expression",
-            "cosine pearson mse mae pearson_delta cosine_delta mse_delta mse_relative wmse energy_distance",
-            "higher higher lower lower higher higher lower lower lower lower",
-            (1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0),
-        ),
-    )
-    names = {"f1_from_counts": "f1_iou50", "seg_values": "seg", "foreground_counts": "foreground_recall"}
-    names["expected_calibration_error"] = "ece"
-    for task, module, functions, better, perfect in rows:
-        for function, direction, best in zip(functions.split(), better.split(), perfect, strict=True):
-            yield _metric(names.get(function, function), task, module, function, direction, best)
-    for name in ("tra", "lnk", "det", "division_f1"):
-        yield _metric(name, "track", "tracking", "tracking_scores", "higher", 1.0)
-        yield _metric(f"downstream_{name}", "denoise", "tracking", "tracking_scores", "higher", 1.0)
-    for name, function in (("f1_iou50", "f1_from_counts"), ("seg", "seg_values")):
-        yield _metric(f"downstream_{name}", "denoise", "segmentation", function, "higher", 1.0)
-    for name, function in (
-        ("self_mse", "mse"), ("self_psnr", "psnr"), ("self_ssim", "ssim"), ("psnr_paper_convention", "psnr"),
-        ("snr_before", "signal_to_noise"), ("snr_after", "signal_to_noise"),
-        ("snr_before_db", "decibel"), ("snr_after_db", "decibel"),
-    ):  # fmt: skip
-        yield _metric(name, "denoise", "image", function, "none", None)
-    for name in ("pds_l1", "pds_l2", "pds_cosine"):
-        yield _metric(name, "expression", "expression", "discrimination", "higher", 1.0)
-    for name, better, best in (
-        ("cosine", "higher", 1.0), ("pearson", "higher", 1.0), ("mse", "lower", 0.0), ("mae", "lower", 0.0),
-        ("cosine_no_change", "none", None), ("pearson_no_change", "none", None), ("mse_no_change", "none", None),
-        ("mae_no_change", "none", None), ("mse_relative", "lower", 0.0), ("cosine_half", "none", None),
-        ("cosine_other", "none", None), ("cosine_matched", "none", None), ("cosine_no_change_matched", "none", None),
-    ):  # fmt: skip
-        function = name.split("_")[0] if name != "mse_relative" else name
-        yield _metric(name, "embedding", "expression", function, better, best)
-    for name, better, best in (
-        ("cosine_gain", "higher", None), ("cosine_shift", "higher", 1.0), ("cosine_shift_indirect", "higher", 1.0),
-        ("cosine_shift_conditions", "higher", 1.0), ("cosine_shift_half", "none", None),
-        ("cosine_shift_other", "none", None), ("cosine_shift_null", "none", None),
-        ("cosine_shift_conditions_half", "none", None), ("cosine_shift_conditions_null", "none", None),
-    ):  # fmt: skip
-        yield _metric(name, "embedding", "embedding", "cosine_rows", better, best)
-    for name in ("null_p", "null_p_indirect", "null_p_conditions"):
-        yield _metric(name, "embedding", "embedding", "empirical_p", "lower", None)
-    for task in ("phases_imaging", "phases_rna"):
-        yield _metric("phase_accuracy", task, "phases", "phase_accuracy", "higher", 1.0)
-        yield _metric("commonest_accuracy", task, "phases", "commonest_accuracy", "none", None)
-        yield _metric("fraction_error", task, "phases", "fraction_error", "lower", 0.0)
-    for name in ("score_accuracy", "held_out_accuracy", "held_out_score_accuracy"):
-        yield _metric(name, "phases_rna", "phases", "phase_accuracy", "higher", 1.0)
-    yield _metric("cycle_position_error", "phases_imaging", "phases", "circular_error", "lower", 0.0)
-    yield _metric("cycle_position_constant_error", "phases_imaging", "phases", "circular_error", "none", None)
-    for name in ("de_recall", "isoform_recall"):
-        yield _metric(name, "changes", "changes", "recall", "higher", 1.0)
-    for name in ("de_false_share", "isoform_false_share"):
-        yield _metric(name, "changes", "changes", "false_share", "lower", 0.0)
-    yield _metric("fold_change_pearson", "changes", "changes", "size_correlation", "higher", 1.0)
-    for name, better, best in (
-        ("count_pearson", "higher", 1.0),
-        ("count_ratio", "none", 1.0),
-        ("count_error", "lower", 0.0),
-        ("top_tag_agreement", "higher", 1.0),
-    ):
-        yield _metric(name, "hashtag_counts", "changes", "count_scores", better, best)
-    for name in ("residual_px", "seam_error"):
-        yield MetricSpec(name, "stitch", "hyped_bench.tasks.pipeline:StitchTask", better="lower", perfect=0.0)
+    from hyped_bench.metric_specs import metric_specs
 
-
-def _metric(
-    name: str, task: str, module: str, function: str, better: str, perfect: float | None
-) -> MetricSpec:
-    return MetricSpec(name, task, f"hyped_bench.metrics.{module}:{function}", better=better, perfect=perfect)  # type: ignore[arg-type]
+    yield from metric_specs()
 
 
 @hookimpl
 def hyped_commands() -> Iterable[CommandSpec]:
     """Commands of the benchmark."""
     cli = "hyped_bench.cli"
-    yield CommandSpec(("bench", "run"), f"{cli}:run", "Run models on a task and score them.")
-    yield CommandSpec(("bench", "score"), f"{cli}:score", "Score a file of predicted expression.")
+    yield CommandSpec(("bench", "run"), "hyped_bench.cli_run:run", "Run models on a task and score them.")
+    yield CommandSpec(("bench", "score"), "hyped_bench.cli_score:score", "Score a file of predicted expression.")
     yield CommandSpec(("bench", "status"), f"{cli}:status", "What has been scored and what is left.")
-    yield CommandSpec(("bench", "compare"), f"{cli}:compare", "Compare two runs within tolerance.")
+    yield CommandSpec(("bench", "compare"), "hyped_bench.cli_compare:compare", "Compare two runs within tolerance.")
+    yield CommandSpec(("bench", "split"), "hyped_bench.cli_split:split_command", "Splits as files with hashes.")
+    yield CommandSpec(("bench", "judge"), "hyped_bench.cli_judge:judge", "Verdicts in words, with what they rest on.")
     yield CommandSpec(
         ("bench", "table4"), "hyped_bench.cli_table4:table4", "The paper's Table 4 (denoising) on your own movies."
     )
@@ -320,14 +306,14 @@ def hyped_report_sections() -> Iterable[ReportSectionSpec]:
     """Sections of the report, in the order of the page."""
     rows = (
         ("experiment", "What was measured"),
-        ("containers", "What the containers hold"),
-        ("leaderboards", "Leaderboards"),
-        ("paper_tables", "The paper's tables"),
+        ("movies", "The movies"),
         ("phases", "Figure 2a: cell-cycle phases"),
         ("cells", "Figure 2b to d: cells and genes"),
         ("changes", "What changes between conditions"),
+        ("leaderboards", "Leaderboards"),
+        ("paper_tables", "The paper's tables"),
         ("quality", "Quality"),
-        ("movies", "Frames"),
+        ("containers", "The data"),
         ("provenance", "How every number came about"),
     )
     for i, (name, title) in enumerate(rows):

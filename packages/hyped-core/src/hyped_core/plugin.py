@@ -27,7 +27,7 @@ def hyped_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(
         ("data", "assemble"), f"{cli}.data_container:assemble_command", "Put a container together."
     )
-    yield CommandSpec(("data", "card"), f"{cli}.data_card:card_command", "Make a dataset's card and Croissant metadata.")
+    yield CommandSpec(("data", "card"), f"{cli}.data_card:card_command", "Card and Croissant metadata of a dataset.")
 
 
 @hookimpl

@@ -137,3 +137,21 @@ def _fractions(cells: pd.DataFrame, by: list[str], phase: str) -> pd.DataFrame:
     counts = plain.groupby([*by, "phase"], observed=True).size().rename("count").reset_index()
     counts["fraction"] = counts["count"] / counts.groupby(by, observed=True)["count"].transform("sum")
     return counts[[*by, "phase", "fraction"]]
+
+
+def lineages(nuclei: pd.DataFrame) -> np.ndarray:
+    """Text that names each nucleus' lineage: scene and first track. Untracked nuclei are lineages of one."""
+    scene = nuclei["scene"].astype(str).to_numpy(object)
+    track, parent = (nuclei[name].to_numpy(np.int64) for name in ("track_id", "parent_id"))
+    mother = {(s, t): (s, p) for s, t, p in zip(scene, track, parent, strict=True) if p > 0}
+
+    def first(node: tuple[str, int]) -> tuple[str, int]:
+        passed = {node}
+        while node in mother and mother[node] not in passed:
+            node = mother[node]
+            passed.add(node)
+        return node
+
+    found = {node: f"{first(node)[0]}/{first(node)[1]}" for node in set(zip(scene, track, strict=True))}
+    nodes = zip(scene, track, strict=True)
+    return np.array([found[n] if n[1] > 0 else f"{n[0]}/object {i}" for i, n in enumerate(nodes)], dtype=object)

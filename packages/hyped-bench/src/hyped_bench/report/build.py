@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from markupsafe import Markup
 
 from hyped_bench.report.context import ReportContext
 from hyped_bench.report.inputs import ReportInputs
+from hyped_bench.report.opening import reading, summary
 from hyped_bench.report.outputs import write_files, write_plots
 from hyped_core.context import Progress, SilentProgress
 from hyped_core.errors import HypedError, PluginError
@@ -17,6 +19,8 @@ from hyped_core.plugins.host import PluginHost, Provided, default_host, stdout_t
 from hyped_core.spec import import_target
 
 OWN_DISTRIBUTION = "hyped-bench"
+RESERVED = ("main", "theme", "reading", "summary", "data-card")
+"""Ids of the page itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,8 @@ class Section:
     name: str
     title: str
     html: str
+    headings: tuple[tuple[str, str], ...] = ()
+    """(id, title) of what the contents list below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,11 @@ def build_report(
         Where the inputs cannot be read. A failing section of another plugin is shown as failed.
     """
     context = ReportContext(inputs)
+    context.placed.ids.update(RESERVED)
     sections, failed = render_sections(context, host or default_host(), progress or SilentProgress())
     with atomic_path(out) as folder:
         folder.mkdir(parents=True)
-        text = render_page(context, sections)
+        text = render_page(context, [*opening(context), *sections])
         (folder / "index.html").write_text(text, encoding="utf-8", newline="\n")
         write_files(folder, context)
     written = write_plots(Path(plots), context) if plots is not None else []
@@ -91,6 +98,7 @@ def render_sections(
         name = (
             item.spec.name if item.spec.name not in taken else f"{item.plugin.distribution}-{item.spec.name}"
         )
+        context.section = name
         try:
             html = Markup(_call(item, context))
         except Exception as error:
@@ -99,8 +107,15 @@ def render_sections(
             reason = str(error) if isinstance(error, HypedError) else f"{type(error).__name__}: {error}"
             failed[name] = f"{item.plugin.distribution}: {reason}"
             html = _failure(context, failed[name])
-        found.append(Section(name, item.spec.title, html))
+        found.append(Section(name, item.spec.title, html, tuple(context.placed.headings.get(name, []))))
+    context.section = ""
     return found, failed
+
+
+def opening(context: ReportContext) -> list[Section]:
+    """What stands before the sections: how to read the page, and its verdicts in short."""
+    found = [("reading", "How to read this page", reading), ("summary", "What the numbers say", summary)]
+    return [Section(name, title, make(context)) for name, title, make in found]
 
 
 def _call(item: Provided, context: ReportContext) -> str:
@@ -149,7 +164,12 @@ def render_page(context: ReportContext, sections: list[Section]) -> str:
         description=context.settings.get("description") or "",
         facts=facts,
         sections=sections,
-        style=Markup(source["style.css"]),
-        script=Markup(source["page.js"]),
-        plotly=Markup(get_plotlyjs() if context.placed.charts else "").replace("</script", "<\\/script"),
+        styles=[_inside(text, "style") for text in (source["style.css"], *context.placed.styles.values())],
+        scripts=[_inside(text, "script") for text in (source["page.js"], *context.placed.scripts.values())],
+        plotly=_inside(get_plotlyjs() if context.placed.charts else "", "script"),
     )
+
+
+def _inside(text: str, tag: str) -> Markup:
+    """Text for the inside of a script or style element, which it cannot end."""
+    return Markup(re.sub(f"</(?={tag})", r"<\\/", text, flags=re.IGNORECASE))

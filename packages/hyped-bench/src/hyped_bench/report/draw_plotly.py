@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from hyped_bench.metrics.undefined import rounded
-from hyped_bench.report.charts import Chart, Panel, Series
+from hyped_bench.report.charts import Chart, Panel, Rule, Series
 
+TIER = 13
+"""Height of a line of labels above the axes, in pixels."""
 MANY_POINTS = 4000
 """More points than this are drawn by WebGL."""
 
@@ -29,18 +31,10 @@ def _numbers(values: Any) -> list[Any]:
 
 
 def _layout(panel: Panel, height: int) -> dict[str, Any]:
-    title = {
-        "text": panel.title,
-        "font": {"size": 14},
-        "x": 0.02,
-        "xanchor": "left",
-        "y": 0.98,
-        "yanchor": "top",
-    }
-    named_rules = any(rule.label for rule in panel.rules)
+    top = (30 if panel.title else 8) + (TIER * panel.tiers + 8 if panel.tiers else 4)
     layout: dict[str, Any] = {
         "height": height,
-        "margin": {"l": 8, "r": 12, "t": (52 if named_rules else 34) if panel.title else 12, "b": 8},
+        "margin": {"l": 8, "r": 14, "t": top, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "showlegend": False,
@@ -50,9 +44,24 @@ def _layout(panel: Panel, height: int) -> dict[str, Any]:
         "yaxis": {"title": {"text": panel.y_label}, "automargin": True, "zeroline": False},
     }
     if panel.title:
-        layout["title"] = title
-    if panel.kind in ("intervals", "heat"):
+        layout["title"] = {
+            "text": panel.title,
+            "font": {"size": 14},
+            "x": 0.02,
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 8},
+        }
+    if panel.kind == "heat":
         layout["yaxis"]["autorange"] = "reversed"
+    if panel.kind == "intervals":
+        names = row_names(panel)
+        places = list(range(len(names)))
+        layout["yaxis"].update(tickvals=places, ticktext=names, range=[len(names) - 0.5, -0.5])
+        layout["xaxis"]["nticks"] = 6
+        layout["xaxis"]["tickangle"] = 0
     if panel.kind == "bars":
         layout["barmode"] = "stack"
     if panel.kind == "points":
@@ -60,33 +69,62 @@ def _layout(panel: Panel, height: int) -> dict[str, Any]:
         layout["yaxis"].update(showticklabels=False, showgrid=False)
     if panel.y_range is not None:
         layout["yaxis"]["range"] = list(panel.y_range)
-    layout["shapes"] = [
-        {
-            "type": "line",
-            "xref": "x" if rule.axis == "x" else "paper",
-            "yref": "paper" if rule.axis == "x" else "y",
-            **({"x0": rule.value, "x1": rule.value, "y0": 0, "y1": 1} if rule.axis == "x" else {}),
-            **({"y0": rule.value, "y1": rule.value, "x0": 0, "x1": 1} if rule.axis == "y" else {}),
-            "line": {"dash": "dash", "width": 1, "color": rule.colour},
-            "layer": "below",
-        }
-        for rule in panel.rules
-    ]
-    layout["annotations"] = [
-        {
-            "x": rule.value if rule.axis == "x" else 1,
-            "y": 1 if rule.axis == "x" else rule.value,
-            "xref": "x" if rule.axis == "x" else "paper",
-            "yref": "paper" if rule.axis == "x" else "y",
-            "text": rule.label,
-            "showarrow": False,
-            "yanchor": "bottom",
-            "font": {"size": 10},
-        }
-        for rule in panel.rules
-        if rule.label
-    ]
+    if panel.x_range is not None:
+        layout["xaxis"]["range"] = _numbers(panel.x_range)
+    layout["shapes"] = [_shape(rule) for rule in panel.rules]
+    # lower lines of labels are drawn later: on their own ground, over the lines that lead to the upper ones
+    layout["annotations"] = [_label(rule) for rule in sorted(panel.rules, key=lambda r: -r.tier) if rule.label]
+    if panel.words:
+        names = row_names(panel)
+        layout["annotations"] += [
+            {"x": 0.01, "xref": "paper", "xanchor": "left", "y": names.index(name), "yref": "y", "text": word,
+             "showarrow": False, "font": {"size": 11}}
+            for name, word in panel.words.items()
+        ]  # fmt: skip
     return layout
+
+
+def row_names(panel: Panel) -> list[str]:
+    """Rows of a panel of intervals, from top to bottom."""
+    return list(panel.names) or list(dict.fromkeys(str(y) for series in panel.series for y in series.y))
+
+
+def _shape(rule: Rule) -> dict[str, Any]:
+    value = rounded(rule.value)
+    upright, flat = ({"x0": value, "x1": value, "y0": 0, "y1": 1}, {"y0": value, "y1": value, "x0": 0, "x1": 1})
+    return {
+        "type": "line",
+        "xref": "x" if rule.axis == "x" else "paper",
+        "yref": "paper" if rule.axis == "x" else "y",
+        **(upright if rule.axis == "x" else flat),
+        "line": {"dash": rule.dash, "width": rule.width, "color": rule.colour},
+        "layer": "below",
+    }
+
+
+def _label(rule: Rule) -> dict[str, Any]:
+    """The rule's name; above the axes it hangs on a thin line that goes on from the rule."""
+    if rule.axis == "y":
+        return {"x": 1, "y": rule.value, "xref": "paper", "yref": "y", "text": rule.label, "showarrow": False,
+                "yanchor": "bottom", "font": {"size": 10}}  # fmt: skip
+    return {
+        "x": rounded(rule.value),
+        "y": 1,
+        "xref": "x",
+        "yref": "paper",
+        "text": rule.label,
+        "showarrow": True,
+        "arrowhead": 0,
+        "arrowwidth": 1,
+        "arrowcolor": rule.colour,
+        "ax": 0,
+        "ay": -(4 + TIER * rule.tier),
+        "xanchor": rule.anchor,
+        "yanchor": "bottom",
+        "borderpad": 0,
+        "standoff": 0,
+        "font": {"size": 10},
+    }
 
 
 def _lines(panel: Panel) -> list[dict[str, Any]]:
@@ -156,15 +194,17 @@ def _points(panel: Panel) -> list[dict[str, Any]]:
 
 def _intervals(panel: Panel) -> list[dict[str, Any]]:
     found = []
+    names = row_names(panel)
     for series in panel.series:
         trace: dict[str, Any] = {
             "type": "scatter",
             "mode": "markers",
             "name": series.name,
             "x": _numbers(series.x),
-            "y": list(series.y),
+            "y": [names.index(str(name)) for name in series.y],
+            "text": [str(name) for name in series.y],
             "marker": {"color": series.colour, "size": 10},
-            "hovertemplate": "%{y}: %{x:.5g}<extra>" + series.name + "</extra>",
+            "hovertemplate": "%{text}: %{x:.5g}<extra>" + series.name + "</extra>",
         }
         if series.low is not None and series.high is not None:
             ends = list(zip(series.x, series.low, series.high, strict=True))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyped_bench.readers import read_table
 from hyped_bench.records import RECORD
+from hyped_bench.report.verdicts import Judged
 from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileError
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from hyped_core.container import HypedData
 
+JUDGEMENT = "judgement"
+"""Folder beside the tasks' records that holds what was judged, a folder a task."""
+CARDS = ("card.md", "croissant.json")
 AGAIN = "score the model again: hyped bench run --task {task} --model {model}"
 
 
@@ -79,12 +83,20 @@ class Container:
 
 @dataclass
 class ReportInputs:
-    """Everything a report reads."""
+    """Everything a report reads.
+
+    Attributes
+    ----------
+    judgements : task -> what `hyped bench judge` wrote; tasks that were not judged are left out.
+    cards : data card (``card.md``) and Croissant metadata (``croissant.json``) of the dataset, where they are there.
+    """
 
     dataset: str
     settings: dict[str, Any]
     results: dict[str, list[Entry]]
     containers: list[Container] = field(default_factory=list)
+    judgements: dict[str, Judged] = field(default_factory=dict)
+    cards: list[Path] = field(default_factory=list)
 
     @property
     def entries(self) -> list[Entry]:
@@ -131,7 +143,23 @@ def read_inputs(
             where=metrics,
             mend="correct --dataset, score models first (hyped bench run), or make repro",
         )
-    return ReportInputs(dataset, settings, results, found)
+    judgements = read_judgements(Path(records) / JUDGEMENT, set(results))
+    beside = Path(containers).parent
+    cards = [path for name in CARDS if (path := beside / name).is_file()]
+    return ReportInputs(dataset, settings, results, found, judgements, cards)
+
+
+def read_judgements(folder: Path, scored: set[str]) -> dict[str, Judged]:
+    """Task -> judgement, from ``<folder>/<task>/judgement.json``, of the tasks that were scored."""
+    found = {}
+    for path in sorted(folder.glob("*/judgement.json")):
+        mend = f"judge again: hyped bench judge RECORDS --task {path.parent.name} --out {path.parent.as_posix()}"
+        values = _read_json(path, mend)
+        if values.get("schema") != 1 or not all(isinstance(values.get(k), list) for k in ("calibration", "verdicts")):
+            raise CorruptFileError("is no judgement of schema 1", where=path, mend=mend)
+        if path.parent.name in scored:
+            found[path.parent.name] = Judged(values)
+    return found
 
 
 def find_containers(folder: Path) -> list[Container]:
@@ -145,7 +173,11 @@ def read_results(metrics: Path, records: Path) -> dict[str, list[Entry]]:
     """Task -> entries by model, from ``<metrics>/<task>/<model>.json`` and ``<records>/<task>/<model>/``."""
     files = {(p.parent.name, p.stem): p for p in sorted(metrics.glob("*/*.json"))}
     folders = {(p.parent.parent.name, p.parent.name): p.parent for p in sorted(records.glob(f"*/*/{RECORD}"))}
-    bare = sorted(p for p in records.glob("*/*") if p.is_dir() and (p.parent.name, p.name) not in folders)
+    bare = sorted(
+        p
+        for p in records.glob("*/*")
+        if p.is_dir() and p.parent.name != JUDGEMENT and (p.parent.name, p.name) not in folders
+    )
     if bare:
         raise MissingFileError(
             "the record's folder holds no record.json",

@@ -1,19 +1,17 @@
-"""Files beside the page: tables as CSV, figures as SVG, a summary for papers, tables for ``dvc plots``."""
+"""Files beside the page: tables as CSV, figures as SVG and PNG, a summary for papers, tables for ``dvc plots``."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyped_bench.metrics.undefined import rounded
-from hyped_bench.report.context import ReportContext
-from hyped_bench.report.draw_svg import svg_text
+from hyped_bench.report.boards import with_interval
+from hyped_bench.report.context import ReportContext, csv_text
+from hyped_bench.report.draw_svg import svg_and_png
+from hyped_bench.report.opening import verdict_rows
 from hyped_bench.report.phase_data import dividing_over_time, fractions_over_time
 from hyped_bench.report.scoreboard import groups, ordered, task_title
-from hyped_bench.report.sections.leaderboards import with_interval
 from hyped_bench.report.sections.phases import phase_tables
 from hyped_core.io.atomic import write_text
 
@@ -23,40 +21,32 @@ if TYPE_CHECKING:
     from hyped_bench.report.inputs import Container
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Comma separated values; floats with 6 digits, undefined values empty."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(["" if (cell := plain(value)) is None else cell for value in row])
-    return buffer.getvalue()
-
-
-def plain(value: Any) -> Any:
-    """A value for CSV."""
-    return rounded(value) if isinstance(value, float) else value
-
-
 def write_files(folder: Path, context: ReportContext) -> None:
-    """``tables/*.csv``, ``figures/*.svg`` and ``summary.md`` of what was placed on the page."""
+    """``tables/*.csv``, figures as SVG and PNG, the data card and ``summary.md`` of what was placed on the page."""
     for kind in ("tables", "figures"):
         (folder / kind).mkdir()
     for name, table in context.placed.tables.items():
         text = csv_text(table.columns, table.rows)
         (folder / "tables" / f"{name}.csv").write_text(text, encoding="utf-8", newline="\n")
     for name, chart in context.placed.charts.items():
-        (folder / "figures" / f"{name}.svg").write_text(svg_text(chart), encoding="utf-8", newline="\n")
+        for suffix, held in zip(("svg", "png"), svg_and_png(chart), strict=True):
+            (folder / "figures" / f"{name}.{suffix}").write_bytes(held)
+    for path in context.inputs.cards:
+        (folder / path.name).write_bytes(path.read_bytes())
     (folder / "summary.md").write_text(summary_text(context), encoding="utf-8", newline="\n")
 
 
 def summary_text(context: ReportContext) -> str:
-    """Leaderboards, warnings and what is absent, as Markdown."""
+    """Verdicts, leaderboards, warnings and what is absent, as Markdown."""
     lines = [f"# HYPED report: {context.dataset}", ""]
     if context.settings.get("description"):
         lines += [str(context.settings["description"]), ""]
+    lines += verdict_lines(context)
     for task, entries in context.results.items():
         lines += [f"## {task_title(task)}", ""]
+        lines += [f"- {e.model} has no scores: {e.status}. {e.reason}" for e in entries if e.status != "ok"]
+        if any(e.status != "ok" for e in entries):
+            lines.append("")
         for title, keys in groups(task, entries):
             if title:
                 lines += [f"### {title}", ""]
@@ -73,6 +63,21 @@ def summary_text(context: ReportContext) -> str:
             lines += [f"## {title}", "", *(f"- {' '.join(text.split())}" for text in texts), ""]
     lines += ["For research only: not for clinical or diagnostic use.", ""]
     return "\n".join(lines)
+
+
+def verdict_lines(context: ReportContext) -> list[str]:
+    """What the judgements say, as a table."""
+    heads, rows = verdict_rows(context)
+    if not rows:
+        return []
+    lines = ["## What the numbers say", "", f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
+    lines += [f"| {' | '.join('' if v is None else str(v) for v in row)} |" for row in rows]
+    for task, judged in context.inputs.judgements.items():
+        for source in judged.sources:
+            over = judged.inference(source)
+            lines += ["", f"{task}, {source}: {over}."] if over else []
+            lines += [f"- cannot tell: {line}" for line in judged.blind_lines(source)]
+    return [*lines, ""]
 
 
 def leaderboard_rows(context: ReportContext) -> list[list[Any]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hyped_bench.metrics.phases import lineages
 from hyped_core.design.phases import COARSE_PHASES, PHASE_SYSTEMS, coarse_phase
 
 if TYPE_CHECKING:
@@ -96,24 +97,6 @@ def fraction_bands(
                 mean = float(means[i, j] / seen[i])
                 rows.append((condition, float(time), phase, mean, low, high, int(n_lineages[i])))
     return pd.DataFrame(rows, columns=["condition", "time_h", "phase", "fraction", "lo", "hi", "n_lineages"])
-
-
-def lineages(nuclei: pd.DataFrame) -> np.ndarray:
-    """Text that names each nucleus' lineage: scene and first track. Untracked nuclei are lineages of one."""
-    scene = nuclei["scene"].astype(str).to_numpy(object)
-    track, parent = (nuclei[name].to_numpy(np.int64) for name in ("track_id", "parent_id"))
-    mother = {(s, t): (s, p) for s, t, p in zip(scene, track, parent, strict=True) if p > 0}
-
-    def first(node: tuple[str, int]) -> tuple[str, int]:
-        passed = {node}
-        while node in mother and mother[node] not in passed:
-            node = mother[node]
-            passed.add(node)
-        return node
-
-    found = {node: f"{first(node)[0]}/{first(node)[1]}" for node in set(zip(scene, track, strict=True))}
-    nodes = zip(scene, track, strict=True)
-    return np.array([found[n] if n[1] > 0 else f"{n[0]}/object {i}" for i, n in enumerate(nodes)], dtype=object)
 
 
 def dividing_over_time(nuclei: pd.DataFrame, system: str) -> pd.DataFrame:

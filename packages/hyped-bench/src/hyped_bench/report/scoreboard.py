@@ -7,13 +7,32 @@ from functools import lru_cache
 
 from hyped_bench.report.inputs import Entry
 
+RAW_MEANS = "Raw means"
+"""Title of the group of metrics that flatter every model."""
+
 EXTRA: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "expression": (
+        ("Change from control", ("pearson_delta", "cosine_delta", "mse_relative", "mae_delta", "r2_delta", "wmse")),
         (
-            "Change from control",
-            ("pearson_delta", "cosine_delta", "mse_relative", "wmse", "pds_l1", "energy_distance"),
+            "Change from the mean of the other perturbations",
+            ("pearson_delta_train", "cosine_delta_train", "mse_delta_train"),
         ),
-        ("Raw means", ("cosine", "pearson", "mse", "mae")),
+        (
+            "Which perturbation it is",
+            ("pds_l1", "pds_l2", "pds_cosine", "rank_l1", "rank_l2", "rank_cosine", "centroid_accuracy"),
+        ),
+        (
+            "Which genes change",
+            (
+                "de_overlap_50", "de_precision_50", "de_direction", "de_spearman", "de_auprc",
+                "weighted_r2_delta",
+            ),
+        ),
+        (
+            "Whole distributions of cells",
+            ("energy_distance", "energy_distance_v", "mmd", "sliced_wasserstein"),
+        ),
+        (RAW_MEANS, ("cosine", "pearson", "mse", "mae")),
     ),
     "embedding": (
         (
@@ -30,7 +49,7 @@ EXTRA: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
                 "cosine_shift_other", "cosine_shift_half",
             ),
         ),
-        ("Raw means", ("cosine_gain", "cosine", "cosine_no_change", "pearson", "mse_relative")),
+        (RAW_MEANS, ("cosine_gain", "cosine", "cosine_no_change", "pearson", "mse_relative")),
     ),
     "denoise": (
         ("Against clean images: quality", ("psnr", "ssim", "mse")),
@@ -56,7 +75,15 @@ LOWER = (
     "wmse",
     "fraction_error",
     "n_unassigned",
+    "mse_delta_train",
+    "mae_delta",
+    "energy_distance_v",
+    "mmd",
+    "sliced_wasserstein",
 )
+"""Metrics of which less is better, where no plugin registers them."""
+HIGHER = ("pearson_", "cosine_", "r2_", "weighted_r2_", "pds_", "rank_", "centroid_", "de_")
+"""How metrics of the task `expression` begin of which more is better, where no plugin registers them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +109,8 @@ def _directions() -> dict[str, str]:
 def metric(task: str, key: str) -> Metric:
     """A metric with the direction that is registered for it."""
     better = _directions().get(f"{task}/{key}") or ("lower" if key in LOWER else "none")
+    if better == "none" and task == "expression" and key.startswith(HIGHER):
+        better = "higher"
     return Metric(key, better)
 
 

@@ -21,7 +21,7 @@ PARTS = {
 def section(context: ReportContext) -> str:
     """One row a container, and below it the movies' sizes and hours."""
     if not context.containers:
-        return context.absent("No container was found for this dataset.")
+        return context.join([context.absent("No container was found for this dataset."), *data_card(context)])
     rows = [row(container) for container in context.containers]
     heads = ["container", "movies", "nuclei", "tracks", "cells (rna)", "genes", "size (MB)", "absent"]
     parts = [
@@ -42,7 +42,17 @@ def section(context: ReportContext) -> str:
         said = sorted({link_text(link) for link in links})
         parts.append(context.text("Nuclei and cells are never paired one to one. What may be compared:"))
         parts.append(context.items(said))
-    return context.join(parts)
+    return context.join([*parts, *data_card(context)])
+
+
+def data_card(context: ReportContext) -> list[str]:
+    """The dataset's card, folded, with links to it and to its Croissant metadata."""
+    files = [path.name for path in context.inputs.cards]
+    text = next((p.read_text(encoding="utf-8") for p in context.inputs.cards if p.suffix == ".md"), "")
+    if not text:
+        return [context.absent("This dataset has no data card (data/<dataset>/card.md).")]
+    return [context.fold("Data card: what these data are, where they come from and what they may be used for",
+                         [context.document(text, files)], anchor="data-card")]  # fmt: skip
 
 
 def link_text(link: dict[str, Any]) -> str:

@@ -1,21 +1,25 @@
-"""A table and a figure for every task: each model beside all controls, with intervals and counts."""
+"""A figure and a table for every task: each model beside all controls, with intervals, verdicts and counts."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from hyped_bench.report.charts import GREY, PALETTE, Chart, Panel, Rule, Series
+from hyped_bench.report.boards import board_figure, board_table, main_sources
+from hyped_bench.report.breakdowns import by_phase, by_source, by_subgroup, confounded, costs
 from hyped_bench.report.context import Cell, ReportContext, Table, number_text
 from hyped_bench.report.inputs import Entry
-from hyped_bench.report.scoreboard import Metric, best_control, counts, groups, ordered, task_title
+from hyped_bench.report.opening import tone, unjudged
+from hyped_bench.report.scoreboard import RAW_MEANS, groups, task_title
+from hyped_bench.report.verdicts import ROLES, Judged, said
 
-ROLE_COLOURS = {"model": PALETTE[0], "pipeline": PALETTE[0], "control": GREY, "reference": PALETTE[1]}
-ROLES = {
+ROLE_WORDS = {
     "reference": "sees the truth: oracle and duplicate stand for what can be reached, shuffled and wrong for what "
     "similarity alone earns",
     "pipeline": "what the pipeline itself wrote",
     "unknown": "scored without keeping a record",
 }
+OPEN = 2
+"""Groups of metrics of a task that are shown; further ones are folded."""
 
 
 def section(context: ReportContext) -> str:
@@ -26,10 +30,9 @@ def section(context: ReportContext) -> str:
         parts.append(context.absent("No task was scored for this dataset."))
     parts.append(
         context.text(
-            "Every model stands beside the controls of its task (grey, dashed lines in the figures): models that do "
-            "next to nothing, or only what is obvious. A score says something only by its distance from them. "
-            "Intervals in brackets are 95 % bootstrap intervals over the units counted in the last columns; where "
-            "there are too few units none is given."
+            "In each figure the models are points and the controls are lines with their names: a score says something "
+            "only by its distance from them. Intervals in brackets are 95 % bootstrap intervals over the units counted "
+            "in the last columns; where there are too few units none is given. A model's name leads to its record."
         )
     )
     for task, entries in context.results.items():
@@ -41,7 +44,8 @@ def section(context: ReportContext) -> str:
 
 def board(context: ReportContext, task: str, entries: list[Entry]) -> str:
     """One task."""
-    parts = [context.heading(task_title(task))]
+    judged = context.inputs.judgements.get(task)
+    parts = [context.heading(task_title(task), listed=task)]
     shown = groups(task, entries)
     if task == "embedding":
         parts.append(
@@ -52,99 +56,129 @@ def board(context: ReportContext, task: str, entries: list[Entry]) -> str:
         )
     if not any(e.kind == "control" for e in entries) and any(e.kind == "model" for e in entries):
         parts.append(context.alert(f"No control was scored on {task}: its numbers cannot be judged."))
+    parts += failures(context, entries)
+    parts += judgement(context, task, entries, judged)
     for i, (title, keys) in enumerate(shown):
         suffix = "" if i == 0 else f"_{i + 1}"
-        if title:
-            parts.append(context.heading(title, 4))
-        if title == "Raw means":
-            parts.append(embedding_note(context, entries) if task == "embedding" else raw_note(context, entries))
-        parts.append(table(context, f"leaderboard_{task}{suffix}", title or "Scores", entries, keys))
-        if len(entries) > 1:
-            parts.append(figure(context, f"leaderboard_{task}{suffix}", task, entries, keys))
-    parts += failures(context, entries)
-    parts += remarks(context, task, entries)
+        name = f"leaderboard_{task}{suffix}"
+        raw = title == RAW_MEANS
+        note = (
+            [] if not raw else [embedding_note(context, entries) if task == "embedding" else raw_note(context, entries)]
+        )
+        body = [board_figure(context, name, task, entries, keys, judged)] if len(entries) > 1 else []
+        body.append(board_table(context, name, title or "Scores", entries, keys, judged))
+        if i >= OPEN:
+            parts += [*note, context.fold(f"{title}: {', '.join(m.key for m in keys)}", body)]
+        else:
+            parts += [*([context.heading(title, 4)] if title else []), *note, *body]
     keys = [m for _, found in shown for m in found]
+    parts += details(context, task, judged)
+    parts += remarks(context, task, entries)
+    parts += confounded(context, task, entries)
     parts += by_source(context, task, entries, keys)
+    parts += by_phase(context, task, entries, keys)
     parts += by_subgroup(context, task, entries, keys)
+    parts += costs(context, task, entries)
     return context.join(parts)
 
 
-def table(context: ReportContext, name: str, title: str, entries: list[Entry], keys: list[Metric]) -> str:
-    """The scores: one line a model; the CSV holds the metrics files' own numbers, intervals in columns."""
-    numbers = [n for n in counts(entries, keys[0]) if n not in {m.key for m in keys}]
-    scored = [e for e in entries if e.status == "ok"]
-    values = {n: {e.metrics.get(n) for e in scored} for n in numbers}
-    shared = [n for n in numbers if len(values[n]) == 1 and values[n] != {0}]  # others tell of the model
-    rows = ordered(entries, keys[0])
-    columns = ["model", "role", "status"]
-    for item in keys:
-        columns += [item.key, f"{item.key}_lo", f"{item.key}_hi"]
-    raw, shown, marks = [], [], []
-    for entry in rows:
-        values = [entry.metrics.get(f"{m.key}{end}") for m in keys for end in ("", "_lo", "_hi")]
-        raw.append([entry.model, entry.kind, entry.status, *values, *(entry.metrics.get(n) for n in numbers)])
-        cells = [Cell(with_interval(entry, m.key), True) for m in keys]
-        over = [entry.metrics.get(n) for n in shared]
-        role = entry.kind if entry.status == "ok" else f"{entry.kind}, {entry.status}"
-        shown.append([entry.model, role, *cells, *over])
-        marks.append("failed" if entry.status != "ok" else "control" if entry.kind == "control" else "")
-    heads = ["model", "role", *(m.heading for m in keys), *shared]
-    caption = f"{title}, best first by {keys[0].key}; arrows point to the better end"
-    return context.table(name, Table(caption, [*columns, *numbers], raw, (heads, shown), marks))
-
-
-def with_interval(entry: Entry, key: str) -> str:
-    """A value with its interval, where there is one."""
-    value, low, high = (entry.metrics.get(f"{key}{end}") for end in ("", "_lo", "_hi"))
-    text = number_text(value)
-    if value is None or low is None or high is None:
-        return text
-    return f"{text} ({number_text(low)} to {number_text(high)})"
-
-
-def figure(context: ReportContext, name: str, task: str, entries: list[Entry], keys: list[Metric]) -> str:
-    """Values with intervals, a panel a metric; every control also as a dashed line."""
-    panels = []
-    good = [e for e in entries if e.status == "ok"]
-    for item in keys:
-        rows = [e for e in ordered(good, item) if e.metrics.get(item.key) is not None]
-        if not rows or (len(rows) > 1 and len({e.metrics[item.key] for e in rows}) == 1):
-            continue  # nothing to tell apart
-        best = best_control(rows, item)
-        rules = tuple(
-            Rule(float(e.metrics[item.key] or 0), "best control" if e is best else "")
-            for e in rows
-            if e.kind == "control"
-        )
-        series = tuple(
-            Series(
-                f"{e.model} ({e.kind})",
-                [e.metrics[item.key]],
-                [e.model],
-                ROLE_COLOURS.get(e.kind, PALETTE[4]),
-                [e.metrics.get(f"{item.key}_lo")],
-                [e.metrics.get(f"{item.key}_hi")],
+def judgement(context: ReportContext, task: str, entries: list[Entry], judged: Judged | None) -> list[str]:
+    """What verdicts rest on, the metrics that cannot tell, and every verdict in a folded table."""
+    if judged is None:
+        if task not in unjudged(context):
+            return []
+        where = f"records/{context.dataset}"
+        return [
+            context.note(
+                f"No verdicts: this task was not judged. Make them with hyped bench judge {where} --task {task} "
+                f"--out {where}/judgement/{task}, then the report again."
             )
-            for e in rows
-        )
-        panels.append(Panel("intervals", item.heading, series=series, rules=rules))
-    if not panels:
-        return context.note(f"No figure: the values of the models on {task} are undefined or all equal.")
-    kinds = [k for k in ("model", "control", "reference") if any(e.kind == k for e in good)]
-    best_of = []
-    for item in keys[:1]:
-        top = ordered(good, item)[0]
-        best_of = [
-            f"best by {item.key}: {top.model} ({top.kind}) at {number_text(top.metrics.get(item.key))}"
         ]
-    chart = Chart(
-        f"Scores on {task}; dashed lines are the controls.",
-        f"Scores of {len(good)} models on {task}; " + "; ".join(best_of),
-        tuple(panels),
-        tuple((kind, ROLE_COLOURS[kind]) for kind in kinds),
-        height=max(150, 62 + 26 * len(good)),
+    parts: list[str] = []
+    main = main_sources(entries, judged)
+    for source in judged.sources:
+        name = f"{source}: " if len(judged.sources) > 1 else ""
+        if judged.inference(source) and source in main:
+            parts.append(context.text(f"Inference. {name}{judged.inference(source)}."))
+        lines = judged.blind_lines(source)
+        if lines and source in main:
+            parts.append(context.text(f"{name}Metrics that cannot tell doing nothing from real data here:"))
+            parts.append(context.items(lines))
+        elif lines:
+            parts.append(context.fold(f"{source}: metrics that cannot tell", [context.items(lines)]))
+    return parts
+
+
+def details(context: ReportContext, task: str, judged: Judged | None) -> list[str]:
+    """Every verdict, what each metric can tell, and the judgement's own remarks, folded."""
+    if judged is None:
+        return []
+    notes = [str(text) for text in judged.values.get("notes") or []]
+    parts: list[str] = [verdict_sheet(context, task, judged)]
+    if judged.values["calibration"]:
+        parts.append(calibration_sheet(context, task, judged))
+    if notes:
+        parts.append(context.fold(f"Remarks on the judgement ({len(notes)})", [context.items(notes)]))
+    return parts
+
+
+def verdict_sheet(context: ReportContext, task: str, judged: Judged) -> str:
+    """Every verdict: a line a source, metric and model."""
+    columns = [
+        "source",
+        "metric",
+        "can tell",
+        "model",
+        *(f"against {role}" for role in ROLES),
+        "effect",
+        "lo",
+        "hi",
+        "p (Holm)",
+    ]
+    heads = ["source", "metric", "can tell", "model", "verdict", "effect against doing nothing", "p (Holm)"]
+    raw: list[list[Any]] = []
+    shown: list[list[Any]] = []
+    marks = []
+    for source in judged.sources:
+        for metric in judged.metrics(source):
+            tells = judged.calibration(source, metric).get("can_tell", True)
+            for model in judged.models(source, controls=True):
+                rows = judged.verdicts(source, metric, model)
+                if not rows:
+                    continue
+                words = {row["role"]: f"{row['word']}: {row['against']}" for row in rows}
+                row = judged.comparison(source, metric, model, "nothing")
+                value, low, high, p = (row.get(key) for key in ("effect", "lo", "hi", "p_holm"))
+                text = said(rows)
+                raw.append([source, metric, tells, model, *(words.get(role) for role in ROLES), value, low, high, p])
+                ends = "" if low is None or high is None else f" ({number_text(low)} to {number_text(high)})"
+                shown.append([source, metric, tells, model, Cell(text, mark=tone(text) if tells else "muted"),
+                              Cell(f"{number_text(value)}{ends}", True), p])  # fmt: skip
+                marks.append("" if tells else "blind")
+    caption = f"Every verdict on {task}; effects are mean paired differences, above 0 is better for every metric"
+    sheet = Table(caption, columns, raw, (heads, shown), marks)
+    return context.table(f"verdicts_{task}", sheet, folded=f"Every verdict ({len(raw)})")
+
+
+def calibration_sheet(context: ReportContext, task: str, judged: Judged) -> str:
+    """What each metric can tell: its range between control and ceiling, held against what chance gives."""
+    keys = ("source", "metric", "can_tell", "control", "control_score", "ceiling", "ceiling_score", "dynamic_range",
+            "null_lo", "null_hi", "share_ceiling_better", "reason")  # fmt: skip
+    rows = [[_plain(row.get(key)) for key in keys] for row in judged.values["calibration"]]
+    marks = ["" if row.get("can_tell") else "blind" for row in judged.values["calibration"]]
+    caption = (
+        "Which metrics can tell: the difference between doing nothing and the ceiling must lie outside what chance "
+        "gives (null_lo to null_hi), and the ceiling must win in more than half of the units"
     )
-    return context.chart(name, chart)
+    return context.table(
+        f"calibration_{task}",
+        Table(caption, keys, rows, marks=marks),
+        folded=f"What each metric can tell ({len(rows)})",
+    )
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, float) else value
 
 
 def raw_note(context: ReportContext, entries: list[Entry]) -> str:
@@ -182,9 +216,7 @@ def embedding_note(context: ReportContext, entries: list[Entry]) -> str:
 
 def failures(context: ReportContext, entries: list[Entry]) -> list[str]:
     """Models that did not run, with the reason."""
-    return [
-        context.alert(f"{e.model} has no scores: {e.status}. {e.reason}") for e in entries if e.status != "ok"
-    ]
+    return [context.alert(f"{e.model} has no scores: {e.status}. {e.reason}") for e in entries if e.status != "ok"]
 
 
 def remarks(context: ReportContext, task: str, entries: list[Entry]) -> list[str]:
@@ -192,7 +224,7 @@ def remarks(context: ReportContext, task: str, entries: list[Entry]) -> list[str
     parts = []
     roles = {e.kind for e in entries} & {"reference", "pipeline", "unknown"}
     if roles:
-        parts.append(context.text("; ".join(f"{role}: {ROLES[role]}" for role in sorted(roles)) + "."))
+        parts.append(context.text("; ".join(f"{role}: {ROLE_WORDS[role]}" for role in sorted(roles)) + "."))
     ranges: dict[str, float] = {}
     for entry in entries:
         ranges |= ((entry.record or {}).get("facts") or {}).get("data_range") or {}
@@ -208,52 +240,7 @@ def remarks(context: ReportContext, task: str, entries: list[Entry]) -> list[str
             said_by.setdefault(warning, []).append(entry.model)
     if said_by:
         lines = [
-            f"{text} ({'all' if len(names) == len(entries) else ', '.join(names)})"
-            for text, names in said_by.items()
+            f"{text} ({'all' if len(names) == len(entries) else ', '.join(names)})" for text, names in said_by.items()
         ]
         parts.append(context.fold(f"Remarks of the runs on {task} ({len(lines)})", [context.items(lines)]))
     return parts
-
-
-def by_subgroup(context: ReportContext, task: str, entries: list[Entry], keys: list[Metric]) -> list[str]:
-    """Means over the units of each subgroup of a split (how much of a combination was seen), where one has them."""
-    found: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for entry in entries:
-        table = entry.table("subgroups") if entry.status == "ok" else None
-        for row in [] if table is None else table.to_dict("records"):
-            found.setdefault((str(row["source"]), str(row["subgroup"])), {})[entry.model] = row
-    if not found or not keys:
-        return []
-    columns = [m.key for m in keys if any(m.key in row for rows in found.values() for row in rows.values())]
-    rows, marks = [], []
-    for (source, group), own in sorted(found.items()):
-        for entry in ordered([e for e in entries if e.model in own], keys[0]):
-            row = own[entry.model]
-            values = [None if value is None or value != value else float(value) for value in map(row.get, columns)]
-            rows.append([source, group, int(row["n_perturbations"]), entry.model, entry.kind, *values])
-            marks.append("control" if entry.kind == "control" else "")
-    heads = ["source", "subgroup", "n_perturbations", "model", "role", *columns]
-    caption = "Scores by subgroup of the split: means over its perturbations, models in the order of the first table"
-    sheet = Table(caption, heads, rows, marks=marks)
-    return [context.table(f"by_subgroup_{task}", sheet, folded=f"By subgroup ({len(found)})")]
-
-
-def by_source(context: ReportContext, task: str, entries: list[Entry], keys: list[Metric]) -> list[str]:
-    """The same scores by source, where there are several."""
-    names = list(dict.fromkeys(str(s["name"]) for e in entries for s in e.sources if "name" in s))
-    if len(names) < 2 or not keys:
-        return []
-    primary = {str(s["name"]): s.get("primary", True) for e in entries for s in e.sources if "name" in s}
-    rows, marks = [], []
-    scored = {name for name in names for e in entries for m in keys if e.metrics.get(f"{m.key}_{name}") is not None}
-    names = [name for name in names if name in scored]
-    for name in names:
-        for entry in ordered([e for e in entries if e.status == "ok"], keys[0]):
-            values = [entry.metrics.get(f"{m.key}_{name}") for m in keys]
-            rows.append([name, entry.model, entry.kind, *values])
-            marks.append("control" if entry.kind == "control" else "")
-    heads = ["source", "model", "role", *(m.key for m in keys)]
-    beside = [name for name in names if not primary[name]]
-    caption = "Scores by source" + (f"; not in the means above: {', '.join(beside)}" if beside else "")
-    sheet = Table(caption, heads, rows, marks=marks)
-    return [context.table(f"by_source_{task}", sheet, folded=f"By source ({len(names)})")]

@@ -4,93 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyped_bench.report.context import Cell, ReportContext, Table, number_text
+from hyped_bench.report.context import Cell, ReportContext, Table
 from hyped_bench.report.inputs import Entry
 from hyped_bench.report.printed import PAPER_DATASET, TABLE_3
 from hyped_bench.report.scoreboard import models_first
-from hyped_bench.report.sections.paper_table_4 import NOT_COMPUTED
+from hyped_bench.report.sections.paper_embedding import LONG, embedding_3
+from hyped_bench.report.sections.paper_layout import (
+    KEYS,
+    NOT_COMPUTED,
+    as_printed,
+    conditions_rows,
+    honest,
+    number,
+    paper_names,
+)
 
-KEYS = ("cosine", "mse", "mae", "pearson")
 PUBLISHED = "geneformer"
 """The model that runs the published weights; others of its architecture (``geneformer-tiny``) are not the paper's."""
 GEARS = {"gears": "GEARS", "gears-reference": "GEARS (the original's arithmetic)"}
 """Models -> name under the paper's recipe; by other protocols they keep their own."""
 RECIPE = "relabelled_control"
 """Protocol of the task `expression` that is the paper's for GEARS."""
-PHASES = {"G2M": "G2/M"}
-"""Phases as the paper writes them."""
-
-RAW = {
-    "cosine_matched": "in silico",
-    "cosine_no_change_matched": "nothing changed",
-    "cosine_other": "other conditions' cells",
-    "cosine_half": "half against half",
-}
-"""Cosines of raw means on as many cells in every group."""
-CHANGE = {
-    "cosine_shift": "change",
-    "null_p": "p",
-    "cosine_shift_null": "random genes",
-    "cosine_shift_other": "others' change",
-    "cosine_shift_indirect": "indirect",
-    "null_p_indirect": "p (indirect)",
-    "cosine_shift_half": "half against half",
-}
-"""Cosines of the change from control."""
-BETWEEN = {
-    "cosine_shift_conditions": "change",
-    "null_p_conditions": "p",
-    "cosine_shift_conditions_null": "random genes",
-    "cosine_shift_conditions_half": "half against half",
-}
-"""Cosines of the change against the other perturbed conditions."""
-READING = {
-    "raw": "How to read it: the first column means something only as far as it is above the second (the control cells "
-    "as they are, against the same truth) and the third (the same prediction against the wrong conditions' cells); the "
-    "last is what one half of the real cells reaches against the other.",
-    "change": "How to read it: the direction of the predicted change against that of the true one; 0 is chance, doing "
-    "nothing has no direction (0 stated). p is the share of draws in which random genes of the same expression, in "
-    "place of the real ones, do as well (it cannot be below one over the draws plus one: 0.05 for 19, and some "
-    "of many units reach it by chance); without a small p the model knows no more than that some gene was changed. "
-    "The change of the perturbed genes themselves is part of both; indirect is against what is left of the true change "
-    "when these genes are set alike in perturbed and control cells. Half against half is what real cells reach, with "
-    "half as many cells on each side.",
-    "between": "How to read it: as above, each condition against the mean of the other perturbed ones. Where all "
-    "perturbed cells were captured in a pool of their own, the pool's effect is in every change from control and drops "
-    "out here.",
-}
-
-
-def paper_names(context: ReportContext) -> dict[str, str]:
-    """Perturbation as the metrics name it -> as the paper writes it (``+MYOD1``, ``-PRRX1``)."""
-    found: dict[str, str] = {}
-    for container in context.containers:
-        for condition in container.data.design.conditions:
-            if condition.perturbation:
-                signs = {"activation": "+", "suppression": "-"}
-                label = "".join(signs[c.direction] + c.gene for c in condition.perturbation)
-                found["+".join(c.gene for c in condition.perturbation)] = label
-                found[condition.name] = label
-    return found
-
-
-def conditions_rows(context: ReportContext, entry: Entry) -> list[dict[str, Any]]:
-    """The entry's scores on the experiment's own conditions: sources, then perturbations in the design's order."""
-    sources = [str(s["name"]) for s in entry.sources if s.get("kind") == "conditions"]
-    units = entry.table("units")
-    if units is None or not sources or "perturbation" not in units:
-        return []
-    chosen = units[units["source"].astype(str).isin(sources)].to_dict("records")
-    order = list(paper_names(context))
-
-    def place(row: dict[str, Any]) -> tuple[int, int]:
-        name = row["perturbation"]
-        return sources.index(str(row["source"])), order.index(name) if name in order else len(order)
-
-    chosen.sort(key=place)
-    return [{**row, "phase": PHASES.get(row.get("phase"), row.get("phase") or "all")} for row in chosen]
-
-
 def expression_rows(context: ReportContext, entries: list[Entry]) -> list[tuple[Entry, dict[str, Any]]]:
     """Rows of the task `expression`, with ``protocol`` and what the numbers are ``over``; the paper's recipe first.
 
@@ -157,7 +91,7 @@ def table_3(context: ReportContext) -> list[str]:
     embedded = models_first(context.results.get("embedding", []))
     found = expression_rows(context, entries)
     recipe = [(entry, row) for entry, row in found if row["protocol"] == RECIPE]
-    parts: list[str] = [context.heading("Table 3: expression, in the paper's layout")]
+    parts: list[str] = [context.heading("Table 3: expression, in the paper's layout", listed="Table 3")]
     heads = ["model", "role", "protocol", "over", "perturbation", "phase", "cosine", "MSE", "MAE", "Pearson"]
     rows: list[list[Any]] = []
     marks: list[str] = []
@@ -165,7 +99,7 @@ def table_3(context: ReportContext) -> list[str]:
 
     def place(entry: Entry, row: dict[str, Any], model: str, protocol: str, over: str) -> None:
         label = names.get(str(row["perturbation"]), str(row["perturbation"]))
-        numbers = [_number(row.get(k)) for k in KEYS]
+        numbers = [number(row.get(k)) for k in KEYS]
         rows.append([model, entry.kind, protocol, over, label, row["phase"], *numbers])
         marks.append("control" if entry.kind == "control" else "")
 
@@ -192,8 +126,14 @@ def table_3(context: ReportContext) -> list[str]:
             rows.append([f"{model} (printed)", "paper", protocol, over, perturbation, phase, *values])
             marks.append("printed")
     raw = [[None if isinstance(v, Cell) else v for v in row] for row in rows]
-    caption = "Table 3 of the paper: predicted against measured mean expression or embedding, raw means"
-    parts.append(context.table("table_3", Table(caption, heads, raw, (heads, rows), marks)))
+    caption = "Table 3 with every model and control: predicted against measured mean expression or embedding, raw means"
+    inside = [(entry, row) for entry in embedded for row in conditions_rows(context, entry)]
+    # the published weights stand for Geneformer; GEARS is what its recipe was run with
+    started = [(entry, row) for entry, row in recipe if pretrained(entry, row)]
+    parts.append(as_printed(context, inside, started, names, ((PUBLISHED,), tuple(GEARS))))
+    sheet = Table(caption, heads, raw, (heads, rows), marks)
+    fold = f"The same numbers of every model and control ({len(rows)} rows)" if len(rows) > LONG else ""
+    parts.append(context.table("table_3", sheet, folded=fold))
     parts += seen_3(context, said, rows, recipe)
     if entries and not found and not embedded:
         parts.append(
@@ -211,6 +151,7 @@ def table_3(context: ReportContext) -> list[str]:
             "own space and do not compare between models."
         )
     )
+    parts += honest(context, recipe, names, tuple(GEARS))
     parts += honest_3(context, found, names)
     parts += embedding_3(context, embedded, names)
     return parts
@@ -277,67 +218,11 @@ def honest_3(
         label = names.get(str(row["perturbation"]), str(row["perturbation"]))
         cells = row.get("n_cells")
         count = int(cells) if cells == cells and cells is not None else None
-        rows.append([entry.model, entry.kind, row["protocol"], label, *(_number(row.get(k)) for k in keys), count])
+        rows.append([entry.model, entry.kind, row["protocol"], label, *(number(row.get(k)) for k in keys), count])
         marks.append("control" if entry.kind == "control" else "")
     if not rows:
         return []
     heads = ["model", "role", "protocol", "perturbation", *keys, "n_cells"]
     caption = "Table 3, honest version: the same predictions by their change from control, all genes"
-    return [context.table("table_3_change", Table(caption, heads, rows, marks=marks))]
-
-
-def embedding_3(context: ReportContext, entries: list[Entry], names: dict[str, str]) -> list[str]:
-    """What says whether the embeddings' numbers mean anything, per condition and phase: three tables."""
-    found = [(entry, row) for entry in entries for row in conditions_rows(context, entry)]
-    if not found:
-        return []
-    parts: list[str] = [context.heading("Table 3 for embeddings, honest version", 4)]
-    for name, title, keys in (
-        ("raw", "cosine of raw mean embeddings, as many cells in every group", RAW),
-        ("change", "cosine of the change from control", CHANGE),
-        ("between", "cosine of the change against the other perturbed conditions", BETWEEN),
-    ):
-        if all(_number(row.get(key)) is None for _, row in found for key in keys):
-            continue
-        lead = next(iter(keys))
-        ends = [] if keys is RAW else [f"{lead}_lo", f"{lead}_hi"]
-        columns = ["model", "role", "perturbation", "phase", "n_matched", *keys, *ends]
-        raw, shown, marks = [], [], []
-        for entry, row in found:
-            label = names.get(str(row["perturbation"]), str(row["perturbation"]))
-            start = [entry.model, entry.kind, label, row["phase"], int(row["n_matched"])]
-            values = [_number(row.get(key)) for key in columns[5:]]
-            raw.append([*start, *values])
-            if keys is RAW:
-                shown.append([*start, *map(_close_to_one, values)])
-            else:
-                shown.append([*start, _interval(values[0], *values[-2:]), *values[1:-2]])
-            marks.append("control" if entry.kind == "control" else "")
-        heads = ["model", "role", "perturbation", "phase", "cells a group", *keys.values()]
-        caption = f"Table 3 for embeddings: {title}"
-        parts.append(context.table(f"table_3_embedding_{name}", Table(caption, columns, raw, (heads, shown), marks)))
-        parts.append(context.text(READING[name]))
-    parts.append(
-        context.note(
-            "Intervals in brackets are over cells within each group, 95 %: wells were not kept apart, so they say how "
-            "sure these cells make a number, not what another experiment would give. Every model learned from control "
-            "cells only, and predicted before it was shown a perturbed one."
-        )
-    )
-    return parts
-
-
-def _close_to_one(value: float | None) -> Cell:
-    """A cosine with six decimals: those of raw means differ late."""
-    return Cell.of(None) if value is None else Cell(f"{value:.6f}", number=True)
-
-
-def _interval(value: float | None, low: float | None, high: float | None) -> Cell:
-    text = number_text(value)
-    if value is not None and low is not None and high is not None:
-        text += f" ({number_text(low)} to {number_text(high)})"
-    return Cell(text, number=True)
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or value != value else float(value)
+    fold = f"{caption} ({len(rows)} rows)" if len(rows) > LONG else ""
+    return [context.table("table_3_change", Table(caption, heads, rows, marks=marks), folded=fold)]

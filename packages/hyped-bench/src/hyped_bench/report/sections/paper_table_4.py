@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hyped_bench.metrics.image import PAPER_OFFSET_DB
+from hyped_bench.report.boards import with_interval
 from hyped_bench.report.context import Cell, ReportContext, Table, number_text
 from hyped_bench.report.inputs import Entry
 from hyped_bench.report.printed import PAPER_DATASET, TABLE_4
 from hyped_bench.report.scoreboard import models_first
-from hyped_bench.report.sections.leaderboards import with_interval
-
-NOT_COMPUTED = Cell("not computed", number=True)
+from hyped_bench.report.sections.paper_layout import NOT_COMPUTED
 
 SELF = {
     "self_mse": "MSE",
@@ -42,7 +41,7 @@ DOWNSTREAM = {
 def table_4(context: ReportContext) -> list[str]:
     """The paper's layout, then quality, then what denoising is for."""
     entries = models_first(context.results.get("denoise", []))
-    parts: list[str] = [context.heading("Table 4: denoising, in the paper's layout")]
+    parts: list[str] = [context.heading("Table 4: denoising, in the paper's layout", listed="Table 4")]
     parts += fidelity(context, entries)
     parts += quality(context, entries)
     parts += downstream(context, entries)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyped_bench.report.context import ReportContext
+from hyped_bench.report.context import ReportContext, record_anchor
 from hyped_bench.report.inputs import Entry
 
 
@@ -33,6 +33,7 @@ def record(context: ReportContext, entry: Entry) -> str:
         return context.fold(
             f"{entry.model}: no record",
             [context.absent(f"{entry.task}/{entry.model} was scored without keeping a record of how.")],
+            anchor=record_anchor(entry.task, entry.model),
         )
     held: dict[str, Any] = entry.record
     facts = {k: v for k, v in (held.get("facts") or {}).items() if k != "split"}
@@ -53,4 +54,4 @@ def record(context: ReportContext, entry: Entry) -> str:
         "environment": held.get("environment"),
     }
     line = f"{entry.model} ({entry.kind}, {entry.status}), seed {held.get('seed')}, {held.get('device')}"
-    return context.fold(line, [context.pairs(values)])
+    return context.fold(line, [context.pairs(values)], anchor=record_anchor(entry.task, entry.model))
