@@ -15,7 +15,10 @@ from tests.conftest import copy_repository, run, tool_environment
 
 KEPT_SCENES = {"S0", "S1", "TR1", "F0"}
 KEPT_NAMES = {"mini", "screen", "mosaics/tileregion", "fucci/fucci", "hto/cell_line", "perturb/norman"}
-KEPT_MODELS = {"pipeline", "gaussian", "identity", "otsu", "fast", "lap", "top_tag", "hashed", "no_change", "paper"}
+KEPT_MODELS = {
+    "pipeline", "gaussian", "identity", "otsu", "fast", "lap", "top_tag", "hashed", "no_change", "paper",
+    "pca", "even_split", "persistence", "no_response",
+}  # fmt: skip
 
 
 def thin(path: Path) -> None:
