@@ -225,14 +225,16 @@ def test_interrupting_leaves_nothing_half_written(tmp_path, sent):
     plugin = PLUGIN.format(commands={"slow": "slow_commands:slow"})
     make_distribution(tmp_path, "slow", {"slow_plugin": plugin, "slow_commands": text})
     (tmp_path / "work").mkdir()
+    # a shell's background job ignores interrupts
+    heed = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code = f"{heed} runpy.run_module('hyped_core.cli.main', None, '__main__')"
     running = subprocess.Popen(
-        [sys.executable, "-u", "-m", "hyped_core.cli.main", "slow"],
+        [sys.executable, "-u", "-c", code, "slow"],
         cwd=tmp_path / "work",
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert running.stdout.readline() == "ready\n"
     assert len(list((tmp_path / "work").iterdir())) == 1
