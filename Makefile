@@ -36,11 +36,11 @@ repro: $(STAMP)  ## raw data to report: make repro [DATASET=mini|public HYPED_PU
 	@DATASET=$(DATASET) sh scripts/repro.sh
 
 test: $(STAMP)  ## the tests of the packages and of tests/
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(STAMP)  ## the slow tests too, those of the report in a browser among them
 	@PYTHON=$(PYTHON) sh scripts/system-packages.sh chromium
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 bench: $(STAMP)  ## the performance suite
 	$(BIN)/python -m pytest benchmarks --benchmark-only --benchmark-autosave -o python_files='bench_*.py' $(PYTEST_ARGS)
