@@ -109,3 +109,13 @@ def test_names_that_look_like_missing_values_stay_names(tmp_path):
     units = read_entries(tmp_path)[0].units
     assert units["perturbation"].tolist() == ["NA", "None"]
     assert units["score"].isna().tolist() == [False, True]
+
+
+def test_lines_of_a_run_name_the_source_and_leave_out_records_of_other_runs(records):
+    from hyped_bench.runs.verdicts import verdict_lines
+
+    lines, _ = verdict_lines(records, "segment", ["otsu", "fast"])
+    assert lines == ["all: fast: better than the best control (otsu) on f1_iou50, seg, foreground_recall."]
+    every, _ = verdict_lines(records, "segment")
+    assert [line.split(": ")[:2] for line in every] == [["all", "fast"], ["all", "slow"]]
+    assert verdict_lines(records.parent, "segment")[1][0].startswith("no verdicts: ")

@@ -18,10 +18,16 @@ from hyped_bench.judgement.statistics import (
     sign_flip_p,
     student,
 )
+from hyped_bench.metrics.undefined import bootstrap_interval
 
 TRIALS = 1200
 WITHIN = 4 * np.sqrt(0.05 * 0.95 / TRIALS)
 """Four standard errors of a share of 0.05 over the trials."""
+
+
+def called(found) -> np.ndarray:
+    """Columns whose verdict alone would be better or worse."""
+    return (found.p < 0.05) & ((found.lo > 0) | (found.hi < 0))
 
 
 @pytest.mark.parametrize("n", [8, 12, 30])
@@ -51,8 +57,8 @@ def test_heavy_tails_and_skew_do_not_make_many_false_calls(n):
     rng = np.random.default_rng(n)
     tails = bootstrap_over_units(rng.standard_t(3, size=(n, TRIALS)), draws=1000)
     skewed = bootstrap_over_units(rng.exponential(size=(n, TRIALS)) - 1, draws=1000)
-    assert (tails.p < 0.05).mean() < 0.05 + WITHIN
-    assert (skewed.p < 0.05).mean() < 0.1  # Student's own p value is at 0.1 here
+    assert called(tails).mean() < 0.05 + WITHIN
+    assert called(skewed).mean() < 0.1 + WITHIN  # as often as Student's test, which is at 0.1 here
 
 
 def test_a_real_difference_is_found():
@@ -79,6 +85,36 @@ def test_equal_differences_have_the_p_of_their_signs_and_none_at_zero():
     assert found.p.tolist() == [2.0**-7, 1.0]
     assert found.lo.tolist() == [0.25, 0.0]
     assert student(np.full(4, 0.25)).p.tolist() == [2.0**-3]
+
+
+@pytest.mark.parametrize(
+    ("values", "p"),
+    [
+        ([1.0] * 9 + [0.9], 2.0**-9),
+        ([1.0] * 10, 2.0**-9),
+        ([1.0] * 8 + [0.0] * 2, 2.0**-7),
+        ([1.0] * 5 + [0.0] * 5, 2.0**-4),
+    ],
+)
+def test_nearly_equal_differences_are_as_far_out_as_their_signs(values, p):
+    found = bootstrap_over_units(values)
+    assert found.p.tolist() == [p]
+    assert bool(called(found)[0]) == (p < 0.05)
+    assert found.lo[0] >= 0
+    low, high = null_interval(values)  # a metric that can tell is one whose best prediction can be called
+    assert (np.mean(values) > high[0]) == called(found)[0]
+
+
+def test_differences_that_are_mostly_one_are_found():
+    ones = (np.random.default_rng(11).random((10, TRIALS)) < 0.85).astype(float)
+    assert called(bootstrap_over_units(ones, draws=1000)).mean() > 0.95
+
+
+def test_leaderboards_and_verdicts_have_one_interval():
+    values = np.random.default_rng(12).exponential(size=9)
+    low, high = bootstrap_interval(values, np.random.default_rng(13), draws=20_000)
+    found = bootstrap_over_units(values, draws=20_000)
+    assert (low, high) == (pytest.approx(found.lo[0], abs=0.04), pytest.approx(found.hi[0], abs=0.06))
 
 
 def test_student_agrees_with_scipy():

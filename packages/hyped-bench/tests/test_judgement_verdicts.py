@@ -212,10 +212,80 @@ def test_where_condition_and_pool_are_one_scores_against_the_other_conditions_st
     assert made.confounded == {"screen": True}
     assert word(made, "pool_only", "no_change") == "better"
     assert word(made, "pool_only", "train_mean", "score_train") == "indistinguishable"
+    # of the pool only the measured change is free: doing nothing to the cells stands beside doing nothing by the key
+    assert word(made, "pool_only", "no_change", "score_train") == "indistinguishable"
+    held = [c.against for c in made.comparisons if (c.model, c.metric) == ("pool_only", "score_train")]
+    assert held == ["train_mean", "no_change", "additive", "additive"]  # simple, and the best control
+    assert any("what a model predicts need not be" in note for note in made.notes)
     texts = {(v.metric, v.role): v.text for v in made.verdicts if v.model == "pool_only"}
     assert "may be the pool's" in texts["score", "nothing"]
     assert "the mean of the other perturbed conditions (train_mean)" in texts["score_train", "nothing"]
     assert "may be the pool's" not in texts["score_train", "nothing"]
+
+
+def test_where_condition_and_pool_are_one_a_reader_is_sent_to_what_there_is():
+    levels = {"no_response": 0.0, "mean_response": 0.3, "duplicate": 0.9, "good": 0.7}
+    judged = (replace(SCORE, nothing="no_response", simple=("mean_response",)),)
+    entries = panel_of(levels, confounded=True)
+    entries[0].kind = entries[1].kind = "control"
+    made = judge_entries(entries, "response", judged)
+    text = next(s.text for s in made.summaries if s.model == "good" and not s.metric)
+    assert text.endswith("may be the pool's: read what is said against mean_response, which has it too.")
+    assert not any("_train" in line for line in (text, *made.notes))
+    bare = judge_entries([e for e in entries if e.model != "mean_response"], "response", judged)
+    assert next(s.text for s in bare.summaries if s.model == "good" and not s.metric).endswith("may be the pool's.")
+
+
+def test_a_copy_of_what_is_no_cells_is_not_said_to_return_cells():
+    entries = panel_of({"identity": 0.0, "duplicate": 0.9})
+    entries[0].kind = "control"
+    judged = (replace(SCORE, nothing="identity", simple=()),)
+    made = judge_entries([*entries, replace(entries[0], model="lazy", kind="model")], "denoise", judged)
+    assert "lazy answers as identity does." in [s.text for s in made.summaries]
+    assert not any("returns" in v.text for v in made.verdicts)
+
+
+def folded(levels, folds=("G1", "S", "G2M"), n=3):
+    entries = panel_of(levels, n=n)
+    for made_entry in entries:
+        made_entry.units = pd.concat([made_entry.units.assign(fold=f) for f in folds], ignore_index=True)
+    return entries
+
+
+def test_repeats_of_a_perturbation_over_folds_add_no_unit():
+    levels = {"no_change": 0.0, "additive": 0.5, "duplicate": 0.9, "good": 0.7}
+    made = judge_entries(folded(levels), "expression", (SCORE,))  # 9 rows, 3 perturbations
+    assert (made.inference["screen"].kind, made.inference["screen"].n) == ("none", 3)
+    assert "each the mean of up to 3 folds" in made.inference["screen"].said
+    many, once = folded(levels, n=10), panel_of(levels, n=10)
+    a, b = (judge_entries(e, "expression", (SCORE,)).comparisons for e in (many, once))
+    assert [(r.n, r.p) for r in a] == [(r.n, r.p) for r in b]
+    assert [r.lo for r in a] == pytest.approx([r.lo for r in b])
+    drawn = [with_draws(e, 0.03) for e in folded(levels)]
+    assert all(len(e.draws) == 3 * 3 * 200 for e in drawn)
+    made = judge_entries(drawn, "expression", (SCORE,))
+    assert (made.inference["screen"].kind, made.inference["screen"].n) == ("cells", 3)
+    assert word(made, "good", "additive") == "better"
+
+
+def test_a_fold_that_one_model_lacks_is_not_left_out_of_its_mean():
+    entries = folded({"no_change": 0.0, "additive": 0.5, "duplicate": 0.9, "good": 0.7}, n=10)
+    table = entries[3].units
+    entries[3].units = table[(table["fold"] != "S") | (table["perturbation"] != "P4")]
+    made = judge_entries(entries, "expression", (SCORE,))
+    row = next(c for c in made.comparisons if c.model == "good" and c.role == "nothing")
+    assert row.effect is None
+    assert row.reason == "undefined in 1 of 10 held-out perturbations"
+    assert word(made, "additive", "no_change") == "better"
+
+
+def test_more_models_than_few_units_can_carry_are_said():
+    levels = {"no_change": 0.0, "additive": 0.5, "duplicate": 0.9}
+    for count, silent in ((6, True), (7, False)):
+        entries = panel_of(levels | {f"m{i}": 0.7 for i in range(count)}, n=8)
+        made = judge_entries(entries, "expression", (SCORE,))
+        assert (word(made, "m0", "no_change") == "better") is silent
+        assert any("among 7 models at once nothing can be called" in note for note in made.notes) is not silent
 
 
 def test_seeds_are_averaged_first_and_their_spread_is_reported():

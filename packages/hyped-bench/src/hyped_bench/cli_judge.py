@@ -27,8 +27,8 @@ def judge(
 ) -> None:
     """Judge what was scored: which metrics can tell, and whether a model is better than doing nothing.
 
-    RECORDS is the folder that `hyped bench run` wrote records to (records/DATASET, or its folder of the task).
-    Each model is held against the control that does nothing, the simple models and the best control, with
+    RECORDS is the folder that `hyped bench run` wrote to: its --out, records/DATASET, or the folder of the task
+    in there. Each model is held against the control that does nothing, the simple models and the best control, with
     intervals over the units of the task, or over cells where there are fewer than 8 units.
 
     \b

@@ -83,7 +83,8 @@ def calibrate(panel: Panel, *, seed: int = 0) -> Calibration | None:
         return row(f"control or ceiling is undefined in {undefined} of {len(low)} units", **known)
     apart = panel.sign * (high - low)
     reach, share = float(apart.mean()), float((apart > 0).mean())
-    if len(apart) < FEW and low_draws is not None and high_draws is not None:
+    redrawn = len(apart) < FEW and low_draws is not None and high_draws is not None
+    if redrawn:
         drawn = panel.sign * (high_draws - low_draws)
         ends = np.quantile(drawn - drawn.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         null_lo, null_hi = float(ends[0]), float(ends[1])
@@ -98,8 +99,10 @@ def calibrate(panel: Panel, *, seed: int = 0) -> Calibration | None:
     if reach <= 0:
         return row(f"{judged.ceiling} does no better than {control}", **known)
     if reach <= null_hi * (1 + 1e-9):
-        few = f"; {len(apart)} {many} are too few to be outside it" if 2 ** (1 - len(apart)) > 1 - LEVEL else ""
-        few += " and the metric has no scores of redrawn cells" if few and panel.draws is not None else ""
+        few = ""
+        if not redrawn and 2 ** (1 - len(apart)) > 1 - LEVEL:
+            few = f"; {len(apart)} {many} are too few to be outside it"
+            few += " and the metric has no scores of redrawn cells" if panel.draws is not None else ""
         return row(f"{judged.ceiling} and {control} differ no more than chance allows{few}", **known)
     if share <= 0.5:
         return row(f"{judged.ceiling} beats {control} in {share:.0%} of {many} only", **known)

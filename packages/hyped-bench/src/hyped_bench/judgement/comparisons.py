@@ -79,9 +79,10 @@ def inference_of(panel: Panel, *, few_perturbations: bool = False) -> Inference:
     """
     n, word = len(panel.units), panel.judged.unit_word
     many = plural(word)
+    folds = f", each the mean of up to {panel.folds} folds" if panel.folds > 1 else ""
     if n >= FEW:
-        return Inference(_kind(word), n, f"intervals are over {n} {many}", "bootstrap")
-    count = f"{n} {word if n == 1 else many}"
+        return Inference(_kind(word), n, f"intervals are over {n} {many}{folds}", "bootstrap")
+    count = f"{n} {word if n == 1 else many}{folds}"
     if panel.draws is not None:
         within = "conditions" if "perturbation" in panel.judged.unit else _kind(word)
         said = f"{count}: too few to draw from, so intervals come from cells within {within}"
@@ -100,9 +101,9 @@ def _kind(word: str) -> str:
 def compare_panel(panel: Panel, *, seed: int = 0, few_perturbations: bool = False) -> list[Compared]:
     """All comparisons of a panel; p values corrected by Holm over the entries of one kind held against one control.
 
-    References are compared with nothing: they see the truth. A control is held against doing nothing and the
-    simple models, a model against the best control too. The best control is picked by its score on the same
-    units, which makes it a little harder to beat.
+    References are compared with nothing: they see the truth. A control is held against doing nothing (and what else
+    does nothing by this metric) and the simple models, a model against the best control too. The best control is
+    picked by its score on the same units, which makes it a little harder to beat.
     """
     pairs = _pairs(panel)
     if not pairs:
@@ -143,7 +144,7 @@ def _pairs(panel: Panel) -> list[tuple[int, str, Role]]:
         if entry.kind == "reference":
             continue
         held: list[tuple[str, Role]] = [(panel.judged.nothing, "nothing")]
-        held += [(name, "simple") for name in panel.judged.simple]
+        held += [(name, "simple") for name in (*panel.idle, *panel.judged.simple)]
         held += [(best, "best_control")] if best and entry.kind == "model" else []
         found += [(column, name, role) for name, role in held if name and name != entry.model and panel.has(name)]
     return found

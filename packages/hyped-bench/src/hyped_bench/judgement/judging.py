@@ -15,11 +15,23 @@ from hyped_bench.judgement.files import Judgement
 from hyped_bench.judgement.panels import Panel, panels
 from hyped_bench.judgement.rankings import planted
 from hyped_bench.judgement.spread import seed_spread, strata_rows
-from hyped_bench.judgement.verdicts import FREE_ENDS, summaries, verdicts
+from hyped_bench.judgement.verdicts import ALPHA, FREE_ENDS, summaries, verdicts
 from hyped_bench.tasks.base import Judged
 
 FREE_NOTHING = {"_train": "train_mean", "_conditions": "pool_effect"}
-"""What does nothing for a change against the other perturbed conditions, by the end of the metric's key."""
+"""What does nothing for a change against the other perturbed conditions, by the end of the metric's key. The control
+that does nothing to the cells is held against beside it: of the pool only the measured change is free, so a model can
+be better than one of the two for what it says of the pool."""
+
+
+IDLE_CELLS = ("no_change",)
+"""Controls that leave cells as they are."""
+
+
+FREE_NOTE = (
+    f"in keys ending in {' or '.join(FREE_ENDS)} the measured change is free of the pool's effect, "
+    "what a model predicts need not be"
+)
 
 
 def judge(folder: str | Path, task: str, *, judged: Sequence[Judged] | None = None, seed: int = 0) -> Judgement:
@@ -28,7 +40,7 @@ def judge(folder: str | Path, task: str, *, judged: Sequence[Judged] | None = No
     Parameters
     ----------
     folder
-        ``records/<dataset>``, or its folder of this task.
+        ``records/<dataset>``, its folder of this task, or what `hyped bench run --out` wrote.
     judged
         What is judged; the task's own declaration where None.
 
@@ -37,6 +49,7 @@ def judge(folder: str | Path, task: str, *, judged: Sequence[Judged] | None = No
     MissingFileError, CorruptFileError, InvalidDataError, UnknownNameError
     """
     root = Path(folder)
+    root = root / "records" if (root / "records").is_dir() else root
     inner = root / task
     return judge_entries(
         read_entries(inner if inner.is_dir() else root), task, declared(task) if judged is None else judged, seed=seed
@@ -69,7 +82,7 @@ def judge_entries(entries: Sequence[Entry], task: str, judged: Sequence[Judged],
     if not found:
         made.notes.append("no entry has a value of a judged metric")
     for panel in found:
-        panel.judged = _for_source(panel)
+        _for_source(panel)
         made.confounded[panel.source] = panel.confounded or made.confounded.get(panel.source, False)
         made.inference.setdefault(panel.source, inference_of(panel))
         calibration = calibrate(panel, seed=seed)
@@ -82,8 +95,8 @@ def judge_entries(entries: Sequence[Entry], task: str, judged: Sequence[Judged],
     made.missing_controls = list(dict.fromkeys(made.missing_controls))
     known = {(c.source, c.metric): c for c in made.calibration}
     words = {panel.metric: panel.judged.unit_word for panel in found}
-    made.verdicts = verdicts(made.comparisons, known, made.inference, made.confounded, words)
-    made.summaries = summaries(made.comparisons, made.verdicts, made.inference, made.confounded)
+    made.verdicts = verdicts(made.comparisons, known, made.inference, made.confounded, words, task=task)
+    made.summaries = summaries(made.comparisons, made.verdicts, made.inference, made.confounded, task=task)
     made.strata = strata_rows(entries, [panel.judged for panel in found], made.inference, seed=seed)
     made.seeds = seed_spread(entries, found)
     made.notes += _absent(entries, found) + _notes(found, made.comparisons, known.values(), made.inference)
@@ -104,14 +117,16 @@ def _with_free(entries: Sequence[Entry], judged: Sequence[Judged]) -> list[Judge
     return found
 
 
-def _for_source(panel: Panel) -> Judged:
-    """Metrics free of the pool's effect are held against what does nothing by them, where it was scored here."""
+def _for_source(panel: Panel) -> None:
+    """Metrics against the other perturbed conditions: what does nothing by them, where scored, and what does at all."""
     item = panel.judged
     end = next((end for end in FREE_ENDS if item.metric.endswith(end)), None)
     if end is None or not item.nothing or item.nothing in panel.own:
-        return item
+        return
     other = next((name for name in (FREE_NOTHING[end], "train_mean") if panel.has(name)), item.nothing)
-    return replace(item, nothing=other)
+    panel.judged = replace(item, nothing=other)
+    names = dict.fromkeys((*IDLE_CELLS, item.nothing))
+    panel.idle = tuple(n for n in names if n != other and n not in item.simple and panel.has(n))
 
 
 def _ranking(panel: Panel, calibration: Calibration | None) -> dict[str, object]:
@@ -159,12 +174,33 @@ def _notes(
         if not item.can_tell:
             unable.setdefault(item.source, []).append(f"{item.metric} ({item.reason})")
     said += [f"{source}: unable to tell: {'; '.join(metrics)}" for source, metrics in unable.items()]
+    said += _too_many(rows, inferences)
     undefined = [f"{r.source}: {r.metric} of {r.model} or {r.against} is {r.reason}" for r in rows if r.effect is None]
     said += list(dict.fromkeys(undefined))
+    free = {panel.source for panel in found if panel.metric.endswith(FREE_ENDS)}
     for panel in found:
         if panel.confounded and not panel.metric.endswith(FREE_ENDS):
             said.append(
-                f"{panel.source}: condition and pool cannot be told apart; keys ending in _train or _conditions are "
-                "free of the pool's effect"
+                f"{panel.source}: condition and pool cannot be told apart"
+                + (f"; {FREE_NOTE}" if panel.source in free else "")
             )
     return list(dict.fromkeys(said))
+
+
+def _too_many(rows: Sequence[Compared], inferences: dict[str, Inference]) -> list[str]:
+    """Sources with so many entries for so few units that the correction leaves none of them a word."""
+    families: dict[tuple[str, ...], int] = {}
+    for row in rows:
+        if row.p is not None and inferences[row.source].method == "bootstrap":
+            family = (row.source, row.kind, row.metric, row.against, row.role)
+            families[family] = families.get(family, 0) + 1
+    most: dict[tuple[str, str, int], int] = {}
+    for (source, kind, metric, against, role), count in families.items():
+        n = next(r.n for r in rows if (r.source, r.metric, r.against, r.role) == (source, metric, against, role))
+        if count * 2.0 ** (1 - n) >= ALPHA:
+            most[source, kind, n] = max(count, most.get((source, kind, n), 0))
+    return [
+        f"{source}: no p over {n} units is below {2.0 ** (1 - n):.2g}, so among {count} {kind}s at once nothing can be "
+        "called better or worse: name fewer"
+        for (source, kind, n), count in most.items()
+    ]

@@ -1,13 +1,15 @@
 """Scores as arrays paired over units.
 
 A panel is one metric on one source (or on sources pooled because each is a single unit): units in rows, entries in
-columns. Repeats of a unit (seeds, phases, channels) are averaged first; an undefined repeat leaves it undefined.
+columns. Repeats of a unit (folds, seeds, phases, channels) are averaged first: they add no unit. A repeat that is
+undefined, or a fold or seed that an entry lacks, leaves the unit undefined.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +18,13 @@ from hyped_bench.judgement.entries import Entry
 from hyped_bench.tasks.base import Judged
 from hyped_core.errors import InvalidDataError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 POOLED = "all"
 """Name of the primary sources together, where each is one unit."""
+FOLD = "fold"
+"""Column that tells repeats of a unit apart which every entry has to have."""
 
 Key = tuple[str, ...]
 Array = npt.NDArray[np.float64]
@@ -35,6 +42,8 @@ class Panel:
     own : name -> (units, entries): what each entry's own table says of a control (``<metric>_<name>``).
     draws : (draws, entries), means over the units in each draw of cells, NaN where an entry has none; None where
         no entry has any.
+    folds : how many folds the units were scored in at most.
+    idle : further controls that do nothing as far as this metric goes; entries are held against them too.
     """
 
     source: str
@@ -45,6 +54,8 @@ class Panel:
     own: dict[str, Array]
     draws: Array | None
     confounded: bool = False
+    folds: int = 1
+    idle: tuple[str, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -90,15 +101,16 @@ def panels(entries: Sequence[Entry], judged: Sequence[Judged]) -> list[Panel]:
     for unit in dict.fromkeys(item.unit for item in judged):
         items = [item for item in judged if item.unit == unit]
         extra = [f"{item.metric}{end}" for item in items for end in ("", f"_{item.nothing}", f"_{item.ceiling}")]
-        tables = [_by_unit(entry, "units", unit, extra) for entry in scored]
-        drawn = [_by_unit(entry, "draws", unit, extra) for entry in scored]
+        folds = _folds(scored, unit)
+        tables = [_by_unit(entry, "units", unit, extra, folds) for entry in scored]
+        drawn = [_by_unit(entry, "draws", unit, extra, folds) for entry in scored]
         keys = list(dict.fromkeys(key for rows, _ in tables for key in rows))
         names = pool_names(keys, scored, drawn=any(rows for rows, _ in drawn))
         found += [
             panel
             for item in items
             for label in dict.fromkeys(names.values())
-            if (panel := _panel(item, label, names, keys, scored, tables, drawn)) is not None
+            if (panel := _panel(item, label, names, keys, scored, tables, drawn, folds)) is not None
         ]
     order = {item.metric: i for i, item in enumerate(judged)}
     return sorted(found, key=lambda panel: order[panel.metric])
@@ -133,6 +145,7 @@ def _panel(
     entries: Sequence[Entry],
     tables: Sequence[tuple[dict[Key, int], dict[str, Array]]],
     drawn: Sequence[tuple[dict[Key, int], dict[str, Array]]],
+    folds: Mapping[Key, int],
 ) -> Panel | None:
     mine = [key for key in keys if names[key[0]] == label]
 
@@ -162,6 +175,7 @@ def _panel(
     return Panel(
         label, item, [entries[j] for j in scored], chosen, values[kept][:, scored], own,
         _draws(item.metric, chosen, [drawn[j] for j in scored]), confounded,
+        max(folds.get(key, 1) for key in chosen),
     )  # fmt: skip
 
 
@@ -180,8 +194,21 @@ def _draws(
     return np.stack([c if c is not None and len(c) == size else blank for c in columns], axis=1)
 
 
+def _folds(entries: Sequence[Entry], unit: Sequence[str]) -> dict[Key, int]:
+    """Unit -> in how many folds any entry was scored on it; without those whose folds are not told apart."""
+    found: dict[Key, set[str]] = {}
+    ids = ["source", *unit]
+    for entry in entries:
+        table = entry.units
+        if table is None or FOLD in unit or any(c not in table for c in (*ids, FOLD)):
+            continue
+        for *key, fold in table[[*ids, FOLD]].astype(str).drop_duplicates().itertuples(index=False, name=None):
+            found.setdefault(tuple(key), set()).add(fold)
+    return {key: len(folds) for key, folds in found.items()}
+
+
 def _by_unit(
-    entry: Entry, name: str, unit: Sequence[str], metrics: Sequence[str]
+    entry: Entry, name: str, unit: Sequence[str], metrics: Sequence[str], folds: Mapping[Key, int]
 ) -> tuple[dict[Key, int], dict[str, Array]]:
     """Unit -> its row, and metric -> one value a row (units), or one array a row (draws); repeats averaged."""
     import pandas as pd
@@ -199,21 +226,35 @@ def _by_unit(
     codes, keys = pd.factorize(pd.MultiIndex.from_arrays(labels)) if len(labels) > 1 else pd.factorize(labels[0])
     rows = {(key if isinstance(key, tuple) else (key,)): i for i, key in enumerate(keys.tolist())}
     there = [metric for metric in dict.fromkeys(metrics) if metric in table]
-    n = len(rows)
+    n, unit_of = len(rows), codes
     if "draw" in table:
         draw = table["draw"].to_numpy(dtype=np.int64)
         size = int(draw.max()) + 1
         codes, n = codes * size + draw, n * size
     counts = np.bincount(codes, minlength=n)
+    short = _short(table, unit_of, rows, folds)
     found = {}
     for metric in there:
         values = pd.to_numeric(table[metric], errors="coerce").to_numpy(dtype=float)
         with np.errstate(invalid="ignore", divide="ignore"):
             means = np.bincount(codes, weights=values, minlength=n) / counts
-        found[metric] = means.reshape(len(rows), -1) if "draw" in table else means
-    if "seed" in table and "draw" not in table:
-        per_unit = pd.DataFrame({"unit": codes, "seed": table["seed"].to_numpy()}).drop_duplicates()["unit"]
-        short = np.bincount(per_unit, minlength=n) < table["seed"].nunique()
-        for means in found.values():  # a seed that gave no score is not left out of the mean
-            means[short] = np.nan
+        means = means.reshape(len(rows), -1) if "draw" in table else means
+        means[short] = np.nan  # a seed or fold that gave no score is not left out of the mean
+        found[metric] = means
     return rows, found
+
+
+def _short(
+    table: pd.DataFrame, unit_of: npt.NDArray[np.int64], rows: Mapping[Key, int], folds: Mapping[Key, int]
+) -> npt.NDArray[np.bool_]:
+    """Which units lack a seed that others have, or a fold that another entry has."""
+    import pandas as pd
+
+    repeats = [c for c in ("seed", FOLD) if c in table]
+    if not repeats:
+        return np.zeros(len(rows), dtype=bool)
+    there = pd.DataFrame({"unit": unit_of, **{c: table[c].to_numpy() for c in repeats}}).drop_duplicates()["unit"]
+    wanted = np.full(len(rows), table["seed"].nunique() if "seed" in table else 1)
+    if FOLD in table:
+        wanted = wanted * np.array([folds.get(key, 1) for key in rows])
+    return np.bincount(there, minlength=len(rows)) < wanted

@@ -29,7 +29,8 @@ def seed_spread(entries: Sequence[Entry], found: Sequence[Panel]) -> list[dict[s
             if table is None or SEED not in table or table[SEED].nunique() < 2 or panel.metric not in table:
                 continue
             own = table[table["source"].isin(names)]
-            means = own.groupby(SEED)[panel.metric].agg(lambda v: v.mean(skipna=False)).to_numpy(dtype=float)
+            once = own.groupby([SEED, "source", *panel.judged.unit])[panel.metric].agg(lambda v: v.mean(skipna=False))
+            means = once.groupby(SEED).agg(lambda v: v.mean(skipna=False)).to_numpy(dtype=float)
             rows.append(
                 {
                     "source": panel.source, "metric": panel.metric, "model": entry.model, "n_seeds": len(means),

@@ -12,13 +12,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from hyped_bench.metrics.undefined import FEW, LEAST, percentile_ends
+
+__all__ = [
+    "DRAWS", "EXACT", "FEW", "LEAST", "LEVEL", "Intervals", "Method", "bootstrap_over_units", "holm", "null_interval",
+    "over_draws", "sign_flip_p", "student",
+]  # fmt: skip
+
 DRAWS = 10_000
 """Draws of the bootstrap over units, and of sign flips where not all are counted."""
 LEVEL = 0.95
-FEW = 8
-"""With fewer units nothing is drawn over units."""
-LEAST = 3
-"""With fewer units there is no interval over units at all."""
 EXACT = 12
 """Up to this many units all patterns of signs are counted."""
 
@@ -56,11 +59,8 @@ def bootstrap_over_units(
 ) -> Intervals:
     """Paired bootstrap of mean differences over units.
 
-    The interval is the percentile interval with its levels moved out for the number of units: plain percentiles of
-    n units are too narrow by sqrt((n - 1) / n) and by the normal in place of Student's distribution (Hesterberg,
-    "What teachers should know about the bootstrap", The American Statistician 2015, section 5.3). The p value is
-    (1 + draws whose studentised mean, centred, is as far from 0 as the observed one) / (1 + draws): a draw of
-    studentised means, because a plain share of draws beyond 0 is too small for few units.
+    The interval is that of `percentile_ends`. The p value is that of flipped signs (`sign_flip_p`), which asks for
+    no spread: ten differences of 1 but for one of 0.9 are as far from 0 as ten can be.
 
     Parameters
     ----------
@@ -68,24 +68,8 @@ def bootstrap_over_units(
     """
     values = _columns(differences)
     n = len(values)
-    weights = _weights(n, draws, seed)
-    effect = values.mean(axis=0)
-    means = weights @ values
-    outer = _outer_level(n, level)
-    lo, hi = np.quantile(means, [outer, 1 - outer], axis=0)
-    centred = values - effect
-    deviation = means - effect
-    spread = np.sqrt(np.maximum(weights @ centred**2 - deviation**2, 0.0))
-    own = values.std(axis=0)
-    tiny = 1e-12 * np.maximum(np.abs(effect), 1e-300)
-    flat = own <= tiny
-    observed = np.abs(effect) / np.where(flat, 1.0, own)
-    # multiplied out, so that a draw of equal units (spread 0) counts as far out where its mean moved at all
-    moved = np.abs(deviation)
-    beyond = (moved >= observed * spread * (1 - 1e-9)) & (moved > tiny)  # ties count, however they are rounded
-    p = (1 + beyond.sum(axis=0)) / (1 + draws)
-    p = np.where(flat, np.where(np.abs(effect) > 0, 2.0 ** (1 - n), 1.0), np.where(effect == 0, 1.0, p))
-    return Intervals(effect, lo, hi, np.minimum(p, 1.0), "bootstrap")
+    lo, hi = percentile_ends(_weights(n, draws, seed) @ values, n, level=level)
+    return Intervals(values.mean(axis=0), lo, hi, sign_flip_p(values, seed=seed, draws=draws), "bootstrap")
 
 
 def student(differences: npt.ArrayLike, *, level: float = LEVEL) -> Intervals:
@@ -153,12 +137,15 @@ def null_interval(
 
 
 def sign_flip_p(differences: npt.ArrayLike, *, seed: int = 0, draws: int = DRAWS) -> npt.NDArray[np.float64]:
-    """Two-sided p of the mean under flipped signs: exact up to `EXACT` units, else (1 + beyond) / (1 + draws)."""
+    """Two-sided p of the mean under flipped signs: exact up to `EXACT` units, else (1 + beyond) / (1 + draws).
+
+    Up to `EXACT` units it is never below 2 ** (1 - units).
+    """
     values = _columns(differences)
     n = len(values)
     observed = np.abs(values.mean(axis=0))
     flipped = np.abs(_signs(n, draws, seed) @ values / n)
-    beyond = (flipped >= observed * (1 - 1e-12)).sum(axis=0)
+    beyond = (flipped >= observed - 1e-12 * np.abs(values).mean(axis=0)).sum(axis=0)  # ties, however they are rounded
     return beyond / len(flipped) if n <= EXACT else (1 + beyond) / (1 + len(flipped))
 
 
@@ -183,13 +170,6 @@ def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
     steps = values[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
-
-
-def _outer_level(n: int, level: float) -> float:
-    """Quantile at which a percentile interval of ``n`` units has to begin to cover ``level``."""
-    from scipy.special import ndtr, stdtrit
-
-    return float(ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, (1 + level) / 2)))
 
 
 def _columns(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

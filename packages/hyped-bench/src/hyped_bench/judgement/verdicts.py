@@ -12,11 +12,17 @@ from hyped_bench.judgement.entries import plural
 
 Word = Literal["better", "indistinguishable", "worse", "cannot tell"]
 ALPHA = 0.05
-RETURNS = {"no_change": "returns the control cells", "identity": "returns what it was given"}
-"""What a model does whose scores equal those of this control in every unit."""
+RETURNS = {("expression", "no_change"): "returns the control cells"}
+"""What a model does whose scores equal those of this control of a task in every unit, where it has a name."""
 CONFOUNDED = "condition and pool cannot be told apart here, so what is scored as a change may be the pool's"
-FREE = "against the mean of the other perturbed conditions, which share the pool"
+FREE = (
+    "the measured change is that from the mean of the other perturbed conditions, which share the pool; "
+    "what a model predicts may still hold the pool's effect"
+)
+SHARED = "mean_response"
+"""The control that has the pool's effect too where a task has no keys against the other conditions."""
 IDLE = {
+    "no_change": "doing nothing",
     "train_mean": "the mean of the other perturbed conditions",
     "pool_effect": "the shared shift of the other perturbed conditions",
     "null": "changing random genes",
@@ -66,6 +72,8 @@ def verdicts(
     inferences: Mapping[str, Inference],
     confounded: Mapping[str, bool],
     unit_words: Mapping[str, str],
+    *,
+    task: str = "",
 ) -> list[Verdict]:
     """A verdict for each comparison, in their order."""
     copies = returning(rows)
@@ -77,7 +85,7 @@ def verdicts(
         tail = _tail(row, word, inferences[row.source], confounded.get(row.source, False))
         if (row.source, row.model) in copies and row.same:
             control = copies[row.source, row.model]
-            does = RETURNS.get(control, f"gives what {control} gives")
+            does = _does(task, control)
             text = f"{row.model} {does}: its {row.metric} is that of {row.against} in every {unit_words[row.metric]}"
             found.append(_verdict(row, "indistinguishable" if can_tell else "cannot tell", text + tail))
             continue
@@ -108,6 +116,8 @@ def summaries(
     given: Sequence[Verdict],
     inferences: Mapping[str, Inference],
     confounded: Mapping[str, bool],
+    *,
+    task: str = "",
 ) -> list[Summary]:
     """One sentence a metric and entry (nothing, simple models, best control), and one a source and entry."""
     grouped: dict[tuple[str, str, str, str], list[tuple[Compared, Verdict]]] = {}
@@ -127,24 +137,35 @@ def summaries(
     for (source, _, model, kind), pairs in grouped.items():
         by_model.setdefault((source, model, kind), []).extend(pairs)
     for (source, model, kind), pairs in by_model.items():
-        text = _overall(source, model, pairs, copies)
+        control = copies.get((source, model))
+        text = f"{model} {_does(task, control)}." if control else _overall(model, pairs)
         if (source, model) not in copies and any(verdict.word != "cannot tell" for _, verdict in pairs):
             if inferences[source].kind == CELLS:
                 said = inferences[source].said.partition("so ")[2]
                 text += f" {said[:1].upper()}{said[1:]}."
             if confounded.get(source):
-                text += f" {CONFOUNDED[:1].upper()}{CONFOUNDED[1:]}: read the keys ending in {' and '.join(FREE_ENDS)}."
+                text += f" {CONFOUNDED[:1].upper()}{CONFOUNDED[1:]}{_instead(pairs)}."
         found.append(Summary(source, "", model, kind, text))
     return found
 
 
-def _overall(
-    source: str, model: str, pairs: Sequence[tuple[Compared, Verdict]], copies: Mapping[tuple[str, str], str]
-) -> str:
+def _does(task: str, control: str) -> str:
+    """What a model does that scores as a control in every unit."""
+    return RETURNS.get((task, control), f"answers as {control} does")
+
+
+def _instead(pairs: Sequence[tuple[Compared, Verdict]]) -> str:
+    """Where to look for what is not the pool's, if anywhere."""
+    ends = [end for end in FREE_ENDS if any(row.metric.endswith(end) for row, _ in pairs)]
+    if ends:
+        return f": read the keys ending in {' and '.join(ends)}"
+    if any(row.against == SHARED for row, _ in pairs):
+        return f": read what is said against {SHARED}, which has it too"
+    return ""
+
+
+def _overall(model: str, pairs: Sequence[tuple[Compared, Verdict]]) -> str:
     """``gears: better than doing nothing (no_change) on a, b; worse than additive on a. Cannot tell: c.``"""
-    if (source, model) in copies:
-        control = copies[source, model]
-        return f"{model} {RETURNS.get(control, f'gives what {control} gives')}."
     parts = []
     words: tuple[Word, ...] = ("better", "worse", "indistinguishable")
     seen: dict[tuple[str, Word], list[str]] = {}
@@ -178,7 +199,7 @@ def _relation(row: Compared, word: Word, name: str = "") -> str:
 
 def _other(row: Compared) -> str:
     """What an entry is held against, in words."""
-    if row.role != "nothing":
+    if row.role != "nothing" and row.against != "no_change":
         return row.against
     return f"{IDLE.get(row.against, 'doing nothing')} ({row.against})"
 

@@ -104,6 +104,7 @@ def manifest_of_container(path: str | Path) -> Manifest:
 
     found = read_manifest(path)
     description = " ".join((found.design.description or "").split())
+    description += " So its design says; whether the data were measured or simulated, the container does not say."
     return Dataset(name=found.name, title="a HYPED container", description=description, licence="not stated")
 
 

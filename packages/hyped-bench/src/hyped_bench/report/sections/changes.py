@@ -92,8 +92,11 @@ def doses(context: ReportContext, record: dict[str, Any], suffix: str) -> list[s
         ["condition", "response against", "gene", "cells", "correlation", "low", "high"], rows,
     )  # fmt: skip
     clear = [r for r in rows if r[5] is not None and (r[5] > 0 or r[6] < 0)]
+    clear.sort(key=lambda r: -abs(r[4]))
     said = f"{len(clear)} of {len(rows)} intervals exclude 0" + (
-        ": " + "; ".join(f"{r[2]} in {r[0]} against {r[1]} {number_text(r[4])}" for r in clear[:4]) if clear else ""
+        ", largest in " + "; ".join(f"{r[2]} in {r[0]} against {r[1]} {number_text(r[4])}" for r in clear[:4])
+        if clear
+        else ""
     )
     return [context.text(f"Dose: {said}."), context.table(f"dose{suffix}", sheet, folded="Dose and response")]
 
