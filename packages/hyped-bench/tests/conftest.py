@@ -177,7 +177,7 @@ TOYS_PLUGIN = """
     @hookimpl
     def hyped_models():
         for name, steady in (("noisy", False), ("steady", True)):
-            yield ModelSpec(name, "expression", "toys_models:Noisy", "toys_models:NoisyConfig", deterministic=steady)
+            yield ModelSpec(name, "expression", "toys_models:Noisy", "toys_models:NoisyConfig", seeded=not steady)
     """
 TOYS_MODELS = """
     import os, time

@@ -89,11 +89,31 @@ def test_what_was_made_otherwise_and_what_failed_twice_is_said(tmp_path, capsys)
     one = {"environment": {"cpu": "A", "determinism": {}}, "seeds": [0, 1], "status": "failed"}
     other = {"environment": {"cpu": "B", "determinism": {"VAR": "1"}}, "seeds": [0, 2], "status": "failed"}
     a, b = write(tmp_path / "a", {"psnr": None}, **one), write(tmp_path / "b", {"psnr": None}, **other)
-    assert hyped(["bench", "compare", str(a), str(b), "--json"]) == 0
+    assert hyped(["bench", "compare", str(a), str(b), "--json"]) == 6  # nothing agrees with nothing
     said = capsys.readouterr()
     found = json.loads(said.out)
+    assert found["n_metrics"] == 0 and not found["agrees"] and "every model failed in both runs (1)" in said.err
     assert set(found["environment"]) == {"environment/cpu", "environment/determinism/VAR", "seeds"}
     assert found["failed"] == [""] and "failed in both" in said.err
+
+
+def test_models_that_failed_in_both_runs_are_in_no_count(tmp_path, capsys):
+    for run in ("a", "b"):
+        write(tmp_path / run / "denoise/tv", {"psnr": 30.0, "ssim": None}, status="ok")
+        write(tmp_path / run / "denoise/theirs", {"psnr": None, "ssim": None}, status="failed")
+        write(tmp_path / run / "denoise/huge", {"psnr": None, "ssim": None}, status="unavailable")
+        (tmp_path / f"{run}-metrics").mkdir()
+        (tmp_path / f"{run}-metrics" / "tv.json").write_text('{"psnr": 30.0, "ssim": null}')
+        (tmp_path / f"{run}-metrics" / "theirs.json").write_text('{"psnr": null, "ssim": null}')
+    found = compare_runs(tmp_path / "a", tmp_path / "b")
+    assert found.agrees and found.n_metrics == 2 and found.failed == ["denoise/huge", "denoise/theirs"]
+    bare = compare_runs(tmp_path / "a-metrics", tmp_path / "b-metrics")
+    assert bare.agrees and bare.n_metrics == 2 and bare.failed == ["theirs"]
+    assert hyped(["bench", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "2 metrics agree; failed in both and not compared: 2 of the models" in capsys.readouterr().err
+    record = tmp_path / "b/denoise/theirs/record.json"
+    record.write_text(json.dumps({"task": "denoise", "metrics": {"psnr": 1.0, "ssim": 1.0}, "status": "ok"}))
+    assert hyped(["bench", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 6  # failed in one is a difference
 
 
 def test_a_record_holds_what_the_number_was_made_on():
@@ -118,14 +138,14 @@ def test_the_recipe_for_reruns(demo_sections, tmp_path, capsys):
             env={k: v for k, v in os.environ.items() if k != "HYPED_DETERMINISTIC"},
         )
     at = [str(tmp_path / run / "records") for run in ("first", "second")]
-    assert hyped(["bench", "compare", *at]) == 0
+    assert hyped(["bench", "compare", *at, "--tolerance=1e-6"]) == 0
     assert "made with other" not in capsys.readouterr().out
     moved = tmp_path / "second/records/demultiplex/top_tag/record.json"
     record = json.loads(moved.read_text())
     assert record["environment"]["determinism"]["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     record["metrics"]["accuracy"] += 0.01
     moved.write_text(json.dumps(record))
-    assert hyped(["bench", "compare", *at]) == 6
+    assert hyped(["bench", "compare", *at, "--tolerance=1e-6"]) == 6
     assert "accuracy" in capsys.readouterr().out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 
 from hyped_bench.controls.expression import NoChange, ShiftModel
 from hyped_bench.runner import prepare, run_model, score_file
+from hyped_bench.splits import LeakError
 from hyped_bench.tasks.expression import plain_section, score_plain
-from hyped_bench.tasks.expression.data import canonical_names, looks_like_counts, normalised
-from hyped_bench.tasks.expression.files import checked_values, other_scale
+from hyped_bench.tasks.expression.files import checked_values
+from hyped_bench.tasks.expression.names import canonical_names
+from hyped_bench.tasks.expression.scale import Scale, check_scale, looks_like_counts, normalised, scale_of
 from hyped_core.errors import InvalidDataError, PluginError
 
 
@@ -66,26 +69,62 @@ def test_what_looks_like_counts():
     assert not looks_like_counts(np.array([[0.0, 1.5]])) and not looks_like_counts(np.array([[-1.0, 2.0]]))
 
 
-@pytest.mark.parametrize(
-    ("scale", "told"),
-    [
-        (lambda x: x, False),
-        (lambda x: x / np.log(10), True),
-        (lambda x: x / np.log(2), True),
-        (lambda x: (x - x.mean(axis=0)) / x.std(), True),
-        (lambda x: x + 0.1, False),
-    ],
-)
-def test_other_logarithms_and_scaled_values_are_told(tiny_screen, tmp_path, scale, told):
+def log10(x):
+    return x / np.log(10)
+
+
+def log2(x):
+    return x / np.log(2)
+
+
+def z_scores(x):
+    return (x - x.mean(axis=0)) / x.std()
+
+
+def smaller_panel(x):
+    """Counts per 10,000 of many more genes than the benchmark's."""
+    return np.log1p(np.expm1(x) / 50)
+
+
+@pytest.mark.parametrize("scale", [log10, log2, z_scores, smaller_panel, np.zeros_like, lambda x: x - 2.5])
+def test_predictions_on_another_scale_are_refused(tiny_screen, tmp_path, scale):
+    """They would get orders and overlaps right: a verdict could call them better than doing nothing."""
     job = prepare("expression", tiny_screen.section)
-    data = job.task.data["screen"]
-    assert bool(other_scale(scale(data.x[:200]), data.control().X)) == told
     path = written(tiny_screen, tmp_path / "p.h5ad", change=lambda a: anndata.AnnData(scale(a.X), obs=a.obs, var=a.var))
-    result = score_file(job, path)
-    assert any("is X ln(1 + counts per 10,000)" in line for line in result.warnings) == told
-    honest = score_file(job, written(tiny_screen, tmp_path / "h.h5ad"))
-    if told:
-        assert result.metrics["mse"] > 5 * honest.metrics["mse"]
+    with pytest.raises(InvalidDataError, match=r"times the control's counts .* another scale .* likely") as caught:
+        score_file(job, path)
+    assert "p.h5ad" in str(caught.value) and "ln(1 + counts per 10,000)" in caught.value.mend
+
+    class Scaled(NoChange):
+        def predict(self, control, perturbation, *, context):
+            cells = super().predict(control, perturbation, context=context)
+            return anndata.AnnData(scale(cells.X), var=cells.var)
+
+    with pytest.raises(PluginError, match="another scale"):
+        job.task.run(Scaled)
+
+
+@pytest.mark.parametrize("scale", [lambda x: x + 0.1, lambda x: x * 0.9, lambda x: x - 0.2])
+def test_honest_predictions_are_not_refused(tiny_screen, tmp_path, scale):
+    path = written(tiny_screen, tmp_path / "p.h5ad", change=lambda a: anndata.AnnData(scale(a.X), obs=a.obs, var=a.var))
+    result = score_file(prepare("expression", tiny_screen.section), path)
+    assert not any("is X ln" in line for line in result.warnings)
+
+
+def test_one_perturbation_may_change_most_counts():
+    alone, usual = Scale(4.0, 1.3), Scale(1.2, 1.0)
+    assert check_scale([alone, usual, usual], "s") == [] and check_scale([], "s") == []
+    (warning,) = check_scale([Scale(2.3, 1.0)] * 40, "s")
+    assert "s: predicted cells stand for 2.3 times" in warning and "median of 40 perturbations" in warning
+    (warning,) = check_scale([Scale(1.0, 1.44)], "s")
+    assert "slope against control 1.4" in warning
+
+
+def test_the_scale_of_log2_is_its_factor(tiny_screen):
+    data = prepare("expression", tiny_screen.section).task.data["screen"]
+    control = data.control().X
+    assert scale_of(control, control) == pytest.approx((1.0, 1.0))
+    assert scale_of(log2(control), control).slope == pytest.approx(1 / np.log(2), rel=1e-6)
 
 
 def test_constant_predictions_have_stated_values(tiny_screen):
@@ -167,6 +206,91 @@ def test_names_of_other_projects(given, found):
     assert [names[name] for name in given] == found
 
 
+@pytest.mark.parametrize("name", ["B+A", "A+B", "B_A", "B+ctrl+A"])
+def test_genes_in_another_order_are_the_same_perturbation(name):
+    assert canonical_names(["A", "B", name], known=["B+A"])[name] == "B+A"
+    assert canonical_names(["A", "B", "A+B", name])[name] == "A+B"
+
+
+def mirrored(labels, every=1):
+    """Names of pairs turned round, of every second cell of theirs or of all."""
+    turned = labels.str.split("+").str[::-1].str.join("+")
+    return turned.where(np.arange(len(labels)) % every == 0, labels)
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_pairs_named_both_ways_round_neither_leak_nor_get_lost(tiny_screen, tmp_path, every):
+    """In the truth, in the file of predictions, in both."""
+    truth = tiny_screen.folder / "screen.h5ad"
+    cells = anndata.read_h5ad(truth)
+    cells.obs["perturbation"] = mirrored(cells.obs["perturbation"].astype(str), every)
+    cells.write_h5ad(tmp_path / "turned.h5ad")
+    straight = written(tiny_screen, tmp_path / "straight.h5ad")
+    expected = score_plain(straight, truth)[1]
+    job, found = score_plain(straight, tmp_path / "turned.h5ad")
+    fold = job.task.data["turned"].folds[0]
+    assert len(fold.test) == 6 and {tuple(sorted(n.split("+"))) for n in fold.test}.isdisjoint(
+        {tuple(sorted(n.split("+"))) for n in fold.train}
+    )
+    for key in ("mse", "pearson_delta", "pearson_delta_train", "pds_l1"):
+        assert found.metrics[key] == pytest.approx(expected.metrics[key], abs=1e-9), key
+    names = [n for n in tiny_screen.means if "+" in n]
+    other = written(tiny_screen, tmp_path / "other.h5ad", names, lambda a: _turned(a, every))
+    again = score_plain(other, truth)[1]
+    assert again.metrics["mse"] == pytest.approx(expected.metrics["mse"]) and not any(
+        "not held out" in line or "does not hold" in line for line in again.warnings
+    )
+
+
+def _turned(cells, every):
+    cells.obs["perturbation"] = mirrored(cells.obs["perturbation"].astype(str), every)
+    return cells
+
+
+def test_two_names_of_one_perturbation_on_both_sides_stop_the_run(tiny_screen, tmp_path):
+    cells = anndata.read_h5ad(tiny_screen.folder / "screen.h5ad")
+    labels = cells.obs["perturbation"].astype(str).to_numpy(dtype=object)
+    rows = np.flatnonzero(labels == "G00")
+    labels[rows[:20]], labels[rows[20:]] = "guide0", "guide1"
+    cells.obs["perturbation"] = labels
+    change = {"changes": [{"gene": "G00", "direction": "activation"}]}
+    cells.uns["perturbations_json"] = json.dumps({n: {"name": n, **change} for n in ("guide0", "guide1")})
+    cells.write_h5ad(tmp_path / "guides.h5ad")
+    source = {"name": "s", "cells": str(tmp_path / "guides.h5ad"), "split": {"kind": "listed", "held_out": ["guide0"]}}
+    with pytest.raises(LeakError, match=r"under another name \(guide0 as guide1\)"):
+        prepare("expression", {"sources": [source]}).task.run(NoChange)
+
+
+def test_what_is_held_out_and_what_is_unknown_is_said(tiny_screen, tmp_path):
+    truth = tiny_screen.folder / "screen.h5ad"
+    pairs = [n for n in tiny_screen.means if "+" in n]
+
+    def strange(cells):
+        cells.obs["perturbation"] = cells.obs["perturbation"].astype(str).replace(pairs[2], "Z1+Z2")
+        return cells
+
+    job, result = score_plain(written(tiny_screen, tmp_path / "few.h5ad", pairs[:3], strange), truth)
+    assert any("2 of 18" in line and "held out: what the file predicts" in line for line in result.warnings)
+    assert any("1 perturbations that the truth does not hold" in line and "Z1+Z2" in line for line in result.warnings)
+    assert result.facts["held_out"] == {"screen": {"scored": 2, "measured": 18}}
+
+
+def test_cells_that_are_not_used_are_counted_and_can_be_used(tiny_screen, tmp_path):
+    truth, path = tiny_screen.folder / "screen.h5ad", written(tiny_screen, tmp_path / "p.h5ad")
+    job, _ = score_plain(path, truth, max_cells=25)
+    said = "screen: 475 of 800 cells are used, at most 25 of a perturbation and of control (max_cells)"
+    assert said in job.task.warnings and len(job.task.data["screen"].x) == 475
+    assert not any("max_cells" in line for line in score_plain(path, truth)[0].task.warnings)
+
+
+def test_two_cells_of_one_name_are_refused(tiny_screen, tmp_path):
+    cells = anndata.read_h5ad(tiny_screen.folder / "screen.h5ad")
+    cells.obs_names = ["same", *cells.obs_names[1:-1], "same"]
+    cells.write_h5ad(tmp_path / "twice.h5ad")
+    with pytest.raises(InvalidDataError, match=r"1 cells have the name of another \(same\)"):
+        prepare("expression", {"sources": [{"name": "s", "cells": str(tmp_path / "twice.h5ad")}]})
+
+
 def test_a_plain_screen_is_scored_without_a_parameter_file(tiny_screen, tmp_path):
     """Names and columns as GEARS has them; what is predicted is what was held out."""
     truth = anndata.read_h5ad(tiny_screen.folder / "screen.h5ad")
@@ -188,7 +312,7 @@ def test_plain_files_that_cannot_be_scored(tiny_screen, tmp_path):
     everything = written(tiny_screen, tmp_path / "all.h5ad", [n for n in tiny_screen.means if n != "control"])
     with pytest.raises(InvalidDataError, match="predicts all 18 perturbations"):
         score_plain(everything, truth)
-    split = {"kind": "leave_one_out"}
+    split = {"kind": "unseen_condition"}
     assert score_plain(everything, truth, split=split)[1].metrics["n_perturbations"] == 18
     strangers = written(tiny_screen, tmp_path / "s.h5ad", change=lambda a: _renamed(a))
     with pytest.raises(InvalidDataError, match="nothing that was measured"):
@@ -201,6 +325,13 @@ def test_plain_files_that_cannot_be_scored(tiny_screen, tmp_path):
         score_plain(everything, truth, perturbation="guide", split=split)
     with pytest.raises(InvalidDataError, match="what is held out"):
         plain_section(None, truth)
+    nameless = written(tiny_screen, tmp_path / "nameless.h5ad", column="cell_type")
+    with pytest.raises(InvalidDataError, match="no obs column perturbation") as caught:
+        score_plain(nameless, truth)
+    assert "nameless.h5ad" in str(caught.value)
+    cells[cells.obs["perturbation"].isin(["control", "G00"])].copy().write_h5ad(tmp_path / "one.h5ad")
+    with pytest.raises(InvalidDataError, match=r"holds one perturbation \(G00\)"):
+        score_plain(written(tiny_screen, tmp_path / "g.h5ad", ["G00"]), tmp_path / "one.h5ad")
 
 
 def _renamed(cells):

@@ -45,7 +45,11 @@ def test_by_the_recipe_every_control_predicts_no_change(job, bench_host, name):
     assert result.status == "ok"
     found = result.metrics
     assert found["mse_relative_recipe"] == pytest.approx(1.0, abs=1e-6)
-    assert found["pearson_delta_recipe"] == 0.0 and found["n_undefined_recipe"] == 12
+    assert found["pearson_delta_recipe"] == 0.0 and found["n_undefined_recipe"] == 6
+    nothing = run_model(job, "no_change", host=bench_host).metrics
+    for key in ("pearson_delta_train", "cosine_delta_train", "weighted_r2_delta"):  # from the other conditions' means
+        assert found[f"{key}_recipe"] == pytest.approx(nothing[f"{key}_held"], abs=1e-6), key
+    assert found["pearson_delta_train_recipe"] != 0.0
     assert result.scores.tables["units"]["source"].value_counts().to_dict() == {"held": 3, "recipe": 3}
 
 
@@ -109,7 +113,7 @@ def test_copies_are_as_many_as_the_control_cells_used_in_screens_too(tiny_screen
     ("change", "message"),
     [
         ({"primary": True}, "held_out and relabelled_control"),
-        ({"split": {"kind": "leave_one_out"}}, "nothing to split"),
+        ({"split": {"kind": "unseen_condition"}}, "nothing to split"),
         ({"top_genes_by": "rank"}, "top_genes_by"),
         ({"protocol": "paper"}, "protocol"),
     ],

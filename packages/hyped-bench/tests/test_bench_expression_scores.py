@@ -21,6 +21,7 @@ from hyped_bench.tasks.expression.judged import JUDGED
 from hyped_bench.tasks.expression.means import MEAN_KEYS, mean_scores
 from hyped_bench.tasks.expression.predicted import DRAWS, Predicted, equal_phases, redraw
 from hyped_bench.tasks.expression.scoring import KEYS
+from hyped_core.errors import InvalidDataError
 
 
 def one_by_one(p, t, c, r, w):
@@ -168,7 +169,7 @@ def test_few_perturbations_have_draws_of_cells_and_many_have_none(few, tiny_scre
     merged = draws.groupby("perturbation")["de_direction"].mean()
     for unit in units.to_dict("records"):
         assert merged[unit["perturbation"]] == pytest.approx(unit["de_direction"], abs=0.15)
-    whole = {"sources": [{**tiny_screen.section["sources"][0], "split": {"kind": "leave_one_out"}}]}
+    whole = {"sources": [{**tiny_screen.section["sources"][0], "split": {"kind": "unseen_condition"}}]}
     assert "draws" not in run_model(prepare("expression", whole), "no_change").scores.details
 
 
@@ -255,7 +256,7 @@ def test_an_unseen_phase_is_scored_against_control_cells_of_that_phase(phased, b
     known = {}
     for name in ("no_change", "duplicate", "shuffled"):
         result = run_model(job, name, host=bench_host)
-        assert result.status == "ok" and result.metrics["n_perturbations"] == 6
+        assert result.status == "ok" and result.metrics["n_perturbations"] == 3
         known[name] = result.scores.tables["units"]
     assert (known["no_change"]["mse_relative"] == 1).all() and len(known["no_change"].merge(known["duplicate"])) == 0
     by_hand = data.x[(data.labels == "MYOD1") & (data.phase == "S")].mean(axis=0, dtype=float)
@@ -272,6 +273,60 @@ def test_an_unseen_phase_is_scored_against_control_cells_of_that_phase(phased, b
 
     seen = job.task.score(job.task.run(Remembers)).tables["units"]
     assert (seen["mse_relative"] < 0.5).all()
+
+
+def test_repeats_of_a_perturbation_are_one_unit(phased, bench_host):
+    """Three perturbations in two phases are three, and so few: intervals come from cells."""
+    job = prepare("expression", {"sources": [{**phased, "split": {"kind": "unseen_phase"}}]}, host=bench_host)
+    data = job.task.data["held"]
+    assert len(data.keys()) == 6 and len(data.scored) == 3 and data.few
+    result = run_model(job, "additive", host=bench_host)
+    units = result.scores.tables["units"]
+    assert result.metrics["mse"] == pytest.approx(units.groupby("perturbation")["mse"].mean().mean(), abs=1e-6)
+    assert result.metrics["mse_relative_lo"] is None and len(result.scores.details["draws"]) == 6 * DRAWS
+    assert {one.unit for one in JUDGED} == {("perturbation",)} and "held-out" not in JUDGED[0].unit_word
+
+
+def test_few_cells_of_a_held_out_phase_are_not_scored(phased, bench_host):
+    source = {**phased, "split": {"kind": "unseen_phase"}}
+    with pytest.raises(InvalidDataError, match="no perturbation has 500 cells"):
+        prepare("expression", {"sources": [{**source, "min_cells": 500}]}, host=bench_host)
+    cells = anndata.read_h5ad(phased["cells"])
+    rare = np.flatnonzero((cells.obs["condition"] == "mmMYOD1") & (cells.obs["phase"] == "S"))[4:]
+    path = phased["cells"].replace(".h5ad", "_rare.h5ad")
+    cells[np.setdiff1d(np.arange(cells.n_obs), rare)].copy().write_h5ad(path)
+    data = prepare("expression", {"sources": [{**source, "cells": path}]}, host=bench_host).task.data["held"]
+    assert {fold.name: fold.test for fold in data.folds} == {
+        "phase G1": ("MYOD1", "PRRX1", "PRRX1+MYOD1"),
+        "phase S": ("PRRX1", "PRRX1+MYOD1"),
+    }
+    assert "held: fewer than 10 cells (min_cells), not scored: MYOD1 in phase S" in data.remarks
+    hidden = data.visible(data.folds[1]).obs
+    assert not ((hidden["perturbation"] == "MYOD1") & (hidden["phase"] == "S")).any()
+
+
+def test_a_file_sorted_by_batch_is_as_far_from_itself_as_a_shuffled_one(tmp_path):
+    """Populations are compared on drawn cells: the first of a file may all be of one batch."""
+    rng = np.random.default_rng(5)
+    genes = [f"G{i}" for i in range(30)]
+    labels = np.repeat(["control", "G0", "G1", "G2"], 600)
+    batch = np.tile(np.repeat([0.0, 1.0, 2.0], 200), 4)
+    x = np.clip(rng.normal(3, 0.3, (2400, 30)) + batch[:, None], 0, None).astype(np.float32)
+    obs = pd.DataFrame({"perturbation": labels}, index=[f"c{i}" for i in range(2400)])
+    cells = anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=genes))
+    cells.write_h5ad(tmp_path / "sorted.h5ad")
+    cells[rng.permutation(2400)].copy().write_h5ad(tmp_path / "mixed.h5ad")
+    found = {}
+    for name in ("sorted", "mixed"):
+        source = {"name": "s", "cells": str(tmp_path / f"{name}.h5ad"), "max_cells": 1000}
+        job = prepare("expression", {"sources": [{**source, "split": {"kind": "listed", "held_out": ["G0", "G1"]}}]})
+        data = job.task.data["s"]
+        perfect = {k: job.task.predicted(data.x[data.rows(k[2])], data) for k in data.keys()}
+        found[name] = job.task.score(perfect).tables["units"]
+    for units in found.values():
+        assert units["energy_distance"].abs().max() < 0.15 and units["mmd"].abs().max() < 0.02
+    apart = found["sorted"]["energy_distance"].mean() - found["mixed"]["energy_distance"].mean()
+    assert abs(apart) < 0.1
 
 
 def test_a_cell_that_is_twice_in_the_data_stops_the_run(planted_conditions, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import yaml
 
 from hyped_bench.records import read_record
 from hyped_bench.runner import prepare, run_model
-from hyped_bench.runs.keys import Hashes, changed_parts, key_parts
+from hyped_bench.runs.keys import Hashes, _paths, changed_parts, key_parts, task_code
 from hyped_bench.runs.many import run_many
 from hyped_core.cli.main import run as hyped
 from hyped_core.errors import PluginError
@@ -92,11 +93,25 @@ def test_key_parts_name_all_that_decides(tiny_screen, toy_host):
     assert changed_parts(None, parts)
 
 
+def test_the_code_of_splits_decides_and_the_working_folder_does_not(monkeypatch, tmp_path, bench_host):
+    hashed = []
+    monkeypatch.setattr("hyped_bench.runs.keys.source_hash", lambda modules: hashed.append(set(modules)) or "x")
+    task_code("expression", bench_host)
+    assert {"hyped_core.splits", "hyped_bench.splits", "hyped_bench.tasks"} <= hashed[0]
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "w.txt").write_text("1")
+    monkeypatch.chdir(tmp_path / "in")
+    said = {"a": ".", "b": ["..", "/", "./w.txt"], "c": {"d": str(tmp_path), "e": "w.txt", "f": "no.txt", "g": 1.0}}
+    assert _paths(said) == ["./w.txt", "w.txt"]
+
+
 def test_a_killed_run_leaves_nothing_half_written_and_goes_on(tiny_screen, toys_folder, tmp_path):
     (tmp_path / "p.yaml").write_text(yaml.safe_dump({"expression": tiny_screen.section}))
+    # a shell's background job ignores interrupts
+    heed = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     command = [
-        sys.executable, "-m", "hyped_core.cli.main", "bench", "run", f"--params={tmp_path}/p.yaml",
-        "--model=noisy", "--seeds=2", f"--out={tmp_path}/out",
+        sys.executable, "-c", f"{heed} runpy.run_module('hyped_core.cli.main', None, '__main__')",
+        "bench", "run", f"--params={tmp_path}/p.yaml", "--model=noisy", "--seeds=2", f"--out={tmp_path}/out",
     ]  # fmt: skip
     variables = {**os.environ, "PYTHONPATH": str(toys_folder), "TOYS_LOG": str(tmp_path / "log")}
     process = subprocess.Popen(command, env={**variables, "TOYS_SLEEP_WITH": "1"}, stderr=subprocess.PIPE)
@@ -132,7 +147,7 @@ def test_controls_and_references_cannot_be_left_out(tiny_screen, toy_host, tmp_p
     said = capsys.readouterr().out
     rows = [line.split()[0] for line in said.splitlines()[1 : len(controls) + 6]]
     assert rows == [*controls, "noisy", *job.references()]
-    assert any(line.startswith("noisy: ") for line in said.splitlines())  # the verdict
+    assert any(line.startswith("screen: noisy: ") for line in said.splitlines())  # the verdict
     assert hyped([*at, f"--record={tmp_path}/alone"]) == 0
     assert capsys.readouterr().out == "" and (tmp_path / "alone/record.json").is_file()
 
@@ -205,15 +220,81 @@ def test_a_plain_file_is_benchmarked_and_a_file_of_predictions_scored_beside_the
     at = ["bench", "run", f"--cells={cells}", "--split=unseen_combination", "--model=noisy", f"--out={tmp_path}/run"]
     assert hyped(at) == 0
     assert "noisy" in capsys.readouterr().out and (tmp_path / "run/records/expression/no_change").is_dir()
+    shutil.copytree(tmp_path / "run/records/expression/noisy", tmp_path / "run/records/expression/steady")
+    record = tmp_path / "run/records/expression/steady/record.json"
+    record.write_text(record.read_text().replace('"model": "noisy"', '"model": "steady"'))
+    assert hyped(at) == 0
+    assert "steady" not in capsys.readouterr().out  # a record of another run is not judged as this one's
     made = anndata.read_h5ad(cells)
     doubles = made[made.obs["perturbation"].astype(str).str.contains("+", regex=False)].copy()
     doubles.write_h5ad(tmp_path / "mine.h5ad")
     assert hyped(["bench", "score", f"{tmp_path}/mine.h5ad", f"--truth={cells}", f"--out={tmp_path}/s"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert {"mine", "no_change", "additive", "duplicate"} <= {line.split()[0] for line in said if line}
-    assert any(line.startswith("mine: ") for line in said)
+    assert any(line.startswith("screen: mine: ") for line in said)
+    assert said[0] == "held out: what the file predicts, 6 of 18 perturbations; the other 12 were there to learn from"
     assert read_record(tmp_path / "s/records/expression/mine")["kind"] == "model"
     doubles.write_h5ad(tmp_path / "additive.h5ad")
     assert hyped(["bench", "score", f"{tmp_path}/additive.h5ad", f"--truth={cells}"]) == 2
     assert hyped(["bench", "score", f"{tmp_path}/mine.h5ad"]) == 2
     assert hyped(["bench", "run", f"--cells={cells}"]) == 2
+
+
+def test_a_bound_on_cells_of_a_plain_file(tiny_screen, bench_host, tmp_path, monkeypatch, capsys):
+    import anndata
+
+    monkeypatch.setattr("hyped_core.plugins.registry.default_host", lambda: bench_host)
+    cells = tiny_screen.folder / "screen.h5ad"
+    run = ["bench", "run", f"--cells={cells}", "--split=unseen_combination", "--model=no_change", "--max-cells=12"]
+    assert hyped([*run, f"--out={tmp_path}/run"]) == 0
+    assert read_record(tmp_path / "run/records/expression/no_change")["params"]["sources"][0]["max_cells"] == 12
+    made = anndata.read_h5ad(cells)
+    made[made.obs["perturbation"].astype(str).str.contains("+", regex=False)].copy().write_h5ad(tmp_path / "mine.h5ad")
+    score = ["bench", "score", f"{tmp_path}/mine.h5ad", f"--record={tmp_path}/r", "--max-cells=11"]
+    assert hyped([*score, f"--truth={cells}"]) == 0
+    record = read_record(tmp_path / "r")
+    assert record["params"]["sources"][0]["max_cells"] == 11
+    assert any("at most 11 of a perturbation" in line for line in record["warnings"])
+    capsys.readouterr()
+    assert hyped([*score, "--params=p.yaml"]) == 2 and "are for --truth" in capsys.readouterr().err
+    assert hyped(["bench", "run", "--params=p.yaml", "--max-cells=20"]) == 2
+    assert "max_cells" in capsys.readouterr().err
+
+
+def test_a_leak_ends_the_run(tiny_screen, toy_host, tmp_path, monkeypatch, capsys):
+    """Every model of the task could see the test cells: a table that shows them as failed would hide it."""
+    from hyped_bench.splits import LeakError
+
+    def leak(*_, **__):
+        raise LeakError("shows 3 cells of the test set", where="screen/fold/visible")
+
+    monkeypatch.setattr("hyped_core.plugins.registry.default_host", lambda: toy_host)
+    monkeypatch.setattr("hyped_bench.tasks.expression.data.check_no_leak", leak)
+    with pytest.raises(LeakError, match="3 cells"):
+        run_model(prepare("expression", tiny_screen.section, host=toy_host), "no_change", host=toy_host)
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump({"expression": {**tiny_screen.section, "models": ["noisy"]}}))
+    for more in ([], ["--keep-going"], ["--model=noisy", f"--record={tmp_path}/r", "--keep-going"]):
+        assert hyped(["bench", "run", "--task=expression", f"--params={tmp_path}/p.yaml", *more]) == 3
+        said = capsys.readouterr()
+        assert "3 cells of the test set" in said.err and said.out == ""
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_score_beside_failed_controls_does_not_pass(tiny_screen, bench_host, tmp_path, monkeypatch, capsys):
+    import anndata
+
+    def broken(self, *_, **__):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("hyped_core.plugins.registry.default_host", lambda: bench_host)
+    monkeypatch.setattr("hyped_bench.controls.expression.Additive.fit", broken)
+    (tmp_path / "p.yaml").write_text(yaml.safe_dump(tiny_screen.section))
+    made = anndata.read_h5ad(tiny_screen.folder / "screen.h5ad")
+    made[made.obs["perturbation"].astype(str).str.contains("+", regex=False)].copy().write_h5ad(tmp_path / "mine.h5ad")
+    at = ["bench", "score", f"{tmp_path}/mine.h5ad", f"--params={tmp_path}/p.yaml", f"--out={tmp_path}/out"]
+    assert hyped(at) == 4
+    said = capsys.readouterr()
+    assert "additive: failed: RuntimeError: out of luck" in said.err
+    assert "controls without a score: additive" in said.err
+    assert said.out.startswith("held out: unseen_combination, 6 of 18 perturbations\n") and "no_change" in said.out
+    assert read_record(tmp_path / "out/records/expression/mine")["status"] == "ok"

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from hyped_bench.comparison import compare_runs
 from hyped_bench.records import read_record, write_metrics, write_record
-from hyped_bench.runner import prepare, raise_for, run_all, run_model
+from hyped_bench.runner import prepare, raise_for, run_model
 from hyped_core.cli.main import run as hyped
 from hyped_core.errors import (
     CorruptFileError,
@@ -74,7 +74,7 @@ def test_a_broken_model_is_recorded_and_the_others_are_unharmed(
 ):
     job = prepare("denoise", demo_sections["denoise"], host=misbehaving_host)
     names = ["raises", "wrongshape", "nan", "bare", "lost", "overwrites", "identity"]
-    results = {r.model: r for r in run_all(job, names, host=misbehaving_host)}
+    results = {name: run_model(job, name, host=misbehaving_host) for name in names}
     states = {name: result.status for name, result in results.items()}
     assert states == {
         "raises": "failed",
@@ -107,6 +107,18 @@ def test_a_broken_model_is_recorded_and_the_others_are_unharmed(
 def test_a_model_that_exits_is_a_failed_model(demo_sections, misbehaving_host):
     job = prepare("denoise", demo_sections["denoise"], host=misbehaving_host)
     assert run_model(job, "exits", host=misbehaving_host).status == "failed"
+
+
+def test_too_little_memory_is_no_defect_of_the_model(demo_sections, misbehaving_host, monkeypatch):
+    def starve(*_, **__):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr(sys.modules["misbehaving_models"].Raises, "denoise", starve)
+    job = prepare("denoise", demo_sections["denoise"], host=misbehaving_host)
+    result = run_model(job, "raises", host=misbehaving_host)
+    assert (result.status, result.exit_code) == ("unavailable", 5) and "9 TiB" in result.reason
+    with pytest.raises(MissingDependencyError, match="not enough memory"):
+        raise_for(result)
 
 
 def test_equal_runs_give_equal_bytes(tiny_screen, demo_sections, bench_host, tmp_path):
@@ -169,6 +181,9 @@ def test_run_command_several_and_status(params, tmp_path, capsys, monkeypatch):
     rows = json.loads(capsys.readouterr().out)
     states = {(r["task"], r["model"]): r["state"] for r in rows}
     assert states["denoise", "gaussian"] == "ok" and states["track", "nearest"] == "to do"
+    at = ["bench", "status", f"--params={reference}", f"--out={tmp_path}/out"]
+    assert hyped([*at, "--json"]) == 0 and json.loads(capsys.readouterr().out) == rows
+    assert hyped([*at, f"--metrics={tmp_path}/out/metrics"]) == 2
     assert hyped(["bench", "status", f"--params={params}#datasets.demo"]) == 2
     monkeypatch.chdir(tmp_path)
     assert hyped(["bench", "status", f"--params={reference}"]) == 0

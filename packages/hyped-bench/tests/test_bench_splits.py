@@ -244,11 +244,14 @@ def test_a_saved_split_says_what_made_it_and_its_hash_is_the_records(saved):
     names = sorted(PHASED.index[(PHASED["phase"] == "G1") & (PHASED["perturbation"] != "control")])
     expected = hashlib.sha256("".join(f"{name}\n" for name in names).encode()).hexdigest()
     assert known["folds"][0]["cells"]["test"]["sha256"] == expected
-    assert known["sha256"] == split_record(split.folds, SplitParams(kind="unseen_phase"))["sha256"]
+    assert known["folds_sha256"] == split_record(split.folds, SplitParams(kind="unseen_phase"))["sha256"]
+    body = {key: value for key, value in known.items() if key != "sha256"}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    assert known["sha256"] == hashlib.sha256(text.encode()).hexdigest() == split.sha256
     again = split_record(
         make_folds([], SplitParams(kind="saved", file=str(path)), PHASED), SplitParams(kind="saved", file=str(path))
     )
-    assert again["sha256"] == known["sha256"] and len(again["file"]["sha256"]) == 64
+    assert again["sha256"] == known["folds_sha256"] and len(again["file"]["sha256"]) == 64
 
 
 @pytest.mark.parametrize(
@@ -279,6 +282,11 @@ def test_split_files_that_are_none(saved, tmp_path):
         ({"schema": 2}, "is of schema 2"),
         ({"source": {}}, "lacks a field"),
         ({"folds": known["folds"][:1]}, "edited by hand"),
+        ({"seed": 7}, "edited by hand"),
+        ({"kind": "unseen_replicate"}, "edited by hand"),
+        ({"params": {"fraction": 0.1}}, "edited by hand"),
+        ({"source": {**known["source"], "n_cells": 1}}, "edited by hand"),
+        ({"sha256": "0" * 64}, "edited by hand"),
         ({"folds": [1]}, "lacks a field"),
     ):
         path.write_text(json.dumps({**known, **change}))

@@ -74,5 +74,8 @@ def test_what_cannot_be_split(folder):
     source = ExpressionSource(name="x", cells=str(folder / "screen.h5ad"), where={"lane": "9"})
     with pytest.raises(InvalidDataError, match="no cell is left"):
         source_cells(source)
+    (folder / "p.yaml").write_text(yaml.safe_dump({"forecast": {"sources": [{"name": "movies"}]}}))
+    other = CliRunner().invoke(split_command, [f"{folder}/p.yaml#forecast", str(folder / "splits")]).exception
+    assert isinstance(other, ParamsError) and "forecast: only expression has splits" in str(other)
     (folder / "p.yaml").write_text("expression: {}")
     assert isinstance(run(folder).exception, ParamsError)

@@ -14,7 +14,7 @@ import pytest
 from hyped_bench.controls import crossmodal as controls
 from hyped_bench.tasks.base import clean_metrics
 from hyped_bench.tasks.crossmodal import CompositionTask, ForecastTask, ResponseTask
-from hyped_bench.tasks.crossmodal.courses import families, scene_sums
+from hyped_bench.tasks.crossmodal.courses import QUANTITIES, families, scene_sums
 from hyped_core.container.assembly import assemble
 from hyped_core.context import RunContext
 from hyped_core.design.model import Design, parse_design
@@ -292,6 +292,81 @@ def test_hidden_hours_cannot_reach_a_forecast(world, tmp_path):
     for make in (controls.TwoState, controls.MeanTrajectory, controls.DampedTrend):
         first, second = before.run(make), after.run(make)
         assert all(np.allclose(first[key].predicted[0], second[key].predicted[0], equal_nan=True) for key in first)
+
+
+@pytest.mark.parametrize("kind", ["future", "replicate"])
+def test_a_gap_before_the_cut_is_not_filled_from_beyond_it(world, kind):
+    """The last hours before the cut are undefined: whatever is hidden, they take the last value that was seen."""
+    task = task_of(ForecastTask, {"container": world["container"], "kind": kind})
+    data = task.data["w"]
+    fold, (hidden, scored) = next(iter(data.folds.items()))
+    beyond = {name: data.hidden(data.scene(name)) for name in hidden}
+    for name in hidden:
+        data.values[name][:, np.flatnonzero(~beyond[name])[-2:]] = np.nan
+    models = (controls.MeanTrajectory, controls.Persistence, controls.DampedTrend, controls.TwoState)
+    seen = [data.visible(fold, row) for row in (0, 3)]
+    forecasts = [task.run(make) for make in models]
+    columns = [QUANTITIES.index(q) for q in data.quantities]
+    for name in hidden:
+        last = data.values[name][0][~beyond[name]][-3, columns]
+        assert np.array_equal(seen[0][name].values[-2:], [last, last])
+        data.values[name][:, beyond[name]] = 100.0
+    for row, before in zip((0, 3), seen, strict=True):
+        after = data.visible(fold, row)
+        assert all(np.array_equal(after[name].values, before[name].values) for name in data.values)
+    for make, before in zip(models, forecasts, strict=True):
+        after = task.run(make)  # other scenes that are hidden as well were cut before they were read
+        assert all(np.array_equal(after["w", n].predicted, before["w", n].predicted, equal_nan=True) for n in scored)
+
+
+def test_a_start_that_a_redraw_left_empty_is_shown_as_measured(world):
+    task = task_of(ForecastTask, {"container": world["container"]})
+    data = task.data["w"]
+    name = data.units[0]
+    start = ~data.hidden(data.scene(name))
+    area = data.quantities.index("area_um2")
+    data.values[name][2][start, QUANTITIES.index("area_um2")] = np.nan
+    seen = {row: data.visible("future", row)[name].values for row in (0, 2)}
+    assert np.array_equal(seen[2][:, area], seen[0][:, area])
+    assert not np.array_equal(seen[2][:, data.quantities.index("dividing")], seen[0][:, 0])
+    assert all(np.isfinite(a.predicted[:, :, [0, 1, 2, 3]]).all() for a in task.run(controls.DampedTrend).values())
+
+
+def test_what_is_measured_only_beyond_the_cut_is_not_forecast(world, tmp_path):
+    nuclei = world["nuclei"].copy()
+    given = 1 / 4  # three quarters of the areas are there, none of them before the cut
+    cut = START + given * (END - START)
+    nuclei.loc[nuclei["time_h"] <= cut + 1, "area_um2"] = np.nan
+    path = write(tmp_path, world["design"], nuclei, None)
+    task = task_of(ForecastTask, {"container": path, "given": given})
+    assert task.data["w"].quantities == ("dividing", "growth", "speed_um_h")
+    assert any("area" in w for w in task.warnings)
+
+
+def test_the_start_of_a_condition_is_not_filled_from_its_hidden_hours(world):
+    task = task_of(CompositionTask, {"container": world["container"]})
+    data = task.data["w"]
+    name = data.units[0]
+    own = [s for s in data.scenes if s.condition == name]
+    for scene in own:
+        late = scene.time_h < data.cut(scene, task.params.start)
+        data.values[scene.scene][:, np.flatnonzero(late)[-2:]] = np.nan
+    before = [[c for c in data.visible(name, task.params.start, row) if c.condition == name] for row in (0, 3)]
+    assert [len(courses) for courses in before] == [2, 2]
+    share = controls.StartComposition
+    first = task.run(share)["w", name].predicted
+    for scene in own:
+        hidden = scene.time_h >= data.cut(scene, task.params.start)
+        data.values[scene.scene][:, hidden] = 100.0
+    after = [[c for c in data.visible(name, task.params.start, row) if c.condition == name] for row in (0, 3)]
+    for one, other in zip(sum(before, []), sum(after, []), strict=True):
+        assert np.array_equal(one.values, other.values)
+        assert np.array_equal(one.values[-1], one.values[-3])
+    assert np.array_equal(first, task.run(share)["w", name].predicted)
+    # a start of which nothing is known is not shown at all
+    data.values[own[0].scene][:, own[0].time_h < data.cut(own[0], task.params.start)] = np.nan
+    assert own[0].scene not in {c.scene for c in data.visible(name, task.params.start, 0)}
+    assert np.isfinite(task.run(share)["w", name].predicted).all()
 
 
 def test_a_forecast_needs_no_cells_and_names_what_was_not_measured(world, tmp_path):

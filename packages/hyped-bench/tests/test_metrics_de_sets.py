@@ -92,8 +92,6 @@ def test_sets_by_hand():
     assert measure.significant_counts(truth, found) == (3, 4)
     assert measure.fold_change_spearman(truth, found) == pytest.approx(stats.spearmanr([3, -2, 1], [1, 5, -2])[0])
     assert measure.fold_change_spearman(table([0.01, 1], [1, 2]), table([0.01, 1], [1, 2])) is None
-    assert measure.count_spearman([3, 1, 2], [30, 10, 5]) == pytest.approx(0.5)
-    assert measure.count_spearman([3, 1, 2], [0, 0, 0]) is None
 
 
 def test_areas_equal_sklearn_with_ties():
@@ -110,13 +108,6 @@ def test_opposite_effects_share_the_genes_and_not_the_directions():
     assert measure.recall(truth, found) > 0.8
     assert measure.direction_match(truth, found) < 0.2
     assert measure.fold_change_spearman(truth, found) < -0.3
-
-
-def test_top_overlap():
-    assert measure.top_overlap([5, -4, 1, 0], [9, 8, 0, 0], 2) == 1.0
-    assert measure.top_overlap([5, -4, 1, 0], [0, 8, 9, 0], 2) == 0.5
-    assert measure.top_overlap([5, -4, 1, 0], [0, 0, 0, 0], 2) is None
-    assert measure.top_overlap([5, -4], [1, 2], 2) is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))

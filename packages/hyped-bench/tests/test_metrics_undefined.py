@@ -60,6 +60,27 @@ def test_bootstrap_is_seeded_and_brackets_the_mean():
     assert bootstrap_interval([1.0, 2.0, np.nan], np.random.default_rng(0)) == (None, None)
 
 
+def test_intervals_of_eight_units_cover_what_they_say():
+    rng = np.random.default_rng(2)
+    ends = [bootstrap_interval(rng.normal(size=8), rng) for _ in range(1500)]
+    covered = np.mean([low <= 0 <= high for low, high in ends])
+    assert 0.93 < covered < 0.97  # plain percentiles: 0.90
+
+
+def test_repeats_of_a_perturbation_add_no_unit_and_few_perturbations_get_no_interval():
+    import pandas as pd
+
+    values = np.random.default_rng(3).normal(size=8)
+    for n, enough in ((8, True), (7, False)):
+        once = pd.DataFrame({"source": "a", "perturbation": [f"P{i}" for i in range(n)], "x": values[:n]})
+        made = [
+            summarise(table, ("x",), ["a"], ["a"], intervals=("x",), rng=np.random.default_rng(4))[0]
+            for table in (once, pd.concat([once.assign(fold=f) for f in ("G1", "S", "G2M")]))
+        ]
+        assert made[0] == pytest.approx(made[1])
+        assert (made[0]["x_lo"] is not None) is enough
+
+
 def test_constant_is_judged_relative_to_size():
     assert is_constant([1e9, 1e9 + 1e-4])
     assert not is_constant([0.0, 1e-9])

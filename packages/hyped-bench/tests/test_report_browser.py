@@ -196,6 +196,13 @@ def test_every_plot_is_drawn(opened: Opened) -> None:
     assert opened.errors == []
 
 
+def test_the_verdicts_fit_the_page(opened: Opened) -> None:
+    """The last column of the table that is read first is not cut off on a desktop."""
+    wide = "t => { const box = t.closest('.scroll'); return box.scrollWidth - box.clientWidth; }"
+    tables = opened.page.locator("#table-verdicts")
+    assert [tables.nth(i).evaluate(wide) for i in range(tables.count())] in ([], [0])
+
+
 def test_links_of_the_page_lead_somewhere(opened: Opened, report: Report) -> None:
     lost = opened.js(
         """[...document.querySelectorAll('a[href^="#"]')].map(a => a.getAttribute('href').slice(1))

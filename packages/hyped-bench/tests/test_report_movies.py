@@ -166,6 +166,13 @@ def test_a_view_lies_inside_its_frame(height: int, width: int, pixel: float, edg
         assert max(height, width) < (edge + 1) * view.factor
 
 
+@pytest.mark.parametrize("pixel", [None, 0.0, -1.0, 2.2e-309, 1e-9, 1e9, float("inf"), float("nan")])
+def test_an_absurd_pixel_size_is_one_that_is_not_known(pixel: float | None) -> None:
+    assert frames.known_pixel_size(pixel) == 0.0
+    assert frames.choose_view((900, 700), pixel or 0.0, 320) == frames.choose_view((900, 700), 0.0, 320)
+    assert frames.known_pixel_size(0.65) == 0.65
+
+
 # ------------------------------------------------------------------ pictures
 def test_frames_lie_where_the_script_looks_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sheets_of, "SHEET_PIXELS", 90_000)

@@ -140,6 +140,18 @@ def test_models_are_points_and_references_are_dashed(page: tuple[str, Path]) -> 
     assert best[0.5] > best[0.0]
 
 
+def test_what_does_nothing_is_named_and_what_was_not_judged_is_said(page: tuple[str, Path]) -> None:
+    text = words(page[0])
+    assert "Doing nothing is no_change." in text
+    assert "control: does nothing" in text and "additive control better than doing nothing" in text
+    assert "Not judged, so without a verdict: pearson_delta_train." in text
+    assert {r["model"]: r["role"] for r in rows(page[1], "leaderboard_expression")}["no_change"] == "control"
+    legends = re.findall(r"models \([^)]*\)", text)
+    assert legends == ["models (95 % interval)", "models (too few units for intervals)"]
+    plot = page[0].split('data-plot="plot-leaderboard_expression-1">')[1].split("</script>")[0]
+    assert json.loads(plot)["layout"]["xaxis"]["showgrid"] is False  # its lines would pass for controls
+
+
 def test_scores_by_phase_are_means_over_units(page: tuple[str, Path]) -> None:
     found = {row["phase"]: row["pearson_delta"] for row in rows(page[1], "by_phase_expression")}
     assert found == {"G1": 0.2, "S": 0.4}

@@ -20,10 +20,11 @@ __all__ = ["compare", "run", "score", "status", "table_of"]
 @click.option(
     "--params", "reference", required=True, metavar="REF", help="FILE.yaml#SECTION that holds tasks."
 )
+@click.option("--out", type=click.Path(path_type=Path), help="Folder that `hyped bench run --out` wrote.")
 @click.option("--metrics", "folder", type=click.Path(path_type=Path), help="Default: metrics/<dataset>.")
 @click.option("--records", type=click.Path(path_type=Path), help="Default: records/<dataset>.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout.")
-def status(reference: str, folder: Path | None, records: Path | None, as_json: bool) -> None:
+def status(reference: str, out: Path | None, folder: Path | None, records: Path | None, as_json: bool) -> None:
     """What has been scored and what is left, for every task and model of a parameter file.
 
     The dataset is the word before `bench` in the section's name (params.yaml#datasets.mini.bench).
@@ -32,11 +33,15 @@ def status(reference: str, folder: Path | None, records: Path | None, as_json: b
     from hyped_core.cli.tables import aligned
     from hyped_core.params import read_section
 
+    if out is not None:
+        if folder is not None or records is not None:
+            raise UsageError("--out stands for both --metrics and --records", mend="give one or the other")
+        folder, records = out / "metrics", out / "records"
     words = reference.partition("#")[2].split(".")
     dataset = words[words.index("bench") - 1] if "bench" in words[1:] else ""
     if not dataset and (folder is None or records is None):
         raise UsageError(
-            "cannot tell the dataset", mend="name the section ...<dataset>.bench, or --metrics and --records"
+            "cannot tell the dataset", mend="name the section ...<dataset>.bench, or --out, or --metrics and --records"
         )
     folder, records = folder or Path("metrics") / dataset, records or Path("records") / dataset
     rows: list[dict[str, Any]] = []

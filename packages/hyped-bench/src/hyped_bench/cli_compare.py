@@ -31,7 +31,8 @@ def compare(
 
     Values agree where they differ by at most absolute + relative * larger value, or both are undefined. FILE goes
     before the options, these before what a metric declares (hyped_core.spec.MetricSpec.tolerance, taken for both).
-    Exit code 6 where a metric differs by more, or one run lacks it. What differs in how the runs were made (data,
+    Exit code 6 where a metric differs by more, or one run lacks it, or all models failed in both: models that did are
+    named, counted and not compared. What differs in how the runs were made (data,
     parameters, versions, processor, threads, GPU, flags of determinism) is listed.
     """
     from hyped_bench.comparison import compare_runs
@@ -56,8 +57,13 @@ def compare(
         click.echo(f"{tolerances}: {name} is no metric of these runs", err=True)
     for name in found.failed:
         click.echo(f"failed in both: {name}", err=True)
-    if found.n_metrics == 0 and not (found.only_first or found.only_second):
+    if found.n_metrics == 0 and not (found.only_first or found.only_second or found.failed):
         raise InvalidDataError("there is nothing to compare", where=first)
+    if found.failed and found.n_metrics == 0 and not (found.only_first or found.only_second):
+        raise RegressionError(
+            f"every model failed in both runs ({len(found.failed)}): no number agrees",
+            where=f"{first} against {second}",
+        )
     if not found.agrees:
         missing = len(found.only_first) + len(found.only_second)
         raise RegressionError(
@@ -67,4 +73,5 @@ def compare(
             if found.environment and not as_json
             else None,
         )
-    click.echo(f"{found.n_metrics} metrics agree", err=True)
+    failed = f"; failed in both and not compared: {len(found.failed)} of the models" if found.failed else ""
+    click.echo(f"{found.n_metrics} metrics agree{failed}", err=True)

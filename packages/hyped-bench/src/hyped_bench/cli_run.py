@@ -32,7 +32,15 @@ _PARAMS = (
     "--cells", type=click.Path(path_type=Path), metavar="FILE.h5ad",
     help="Instead, for expression: perturbed and control cells, counts or logs (scPerturb or GEARS style).",
 )  # fmt: skip
-@click.option("--split", "kind", help="With --cells: what is held out, e.g. unseen_perturbation or leave_one_out.")
+@click.option("--split", "kind", help="With --cells: what is held out, e.g. unseen_perturbation or unseen_condition.")
+@click.option(
+    "--max-cells", type=click.IntRange(min=10),
+    help="With --cells: cells of each perturbation, and of control, that are used (default: 500, drawn with the seed).",
+)  # fmt: skip
+@click.option(
+    "--where", "kept", multiple=True, metavar="COLUMN=VALUE",
+    help="With --cells: keep only cells with this value in this obs column; may be repeated.",
+)  # fmt: skip
 @click.option("--metrics", type=click.Path(path_type=Path), help="Write one model's metrics to this JSON, alone.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write one model's record to this folder, alone.")
 @click.option(
@@ -56,6 +64,8 @@ def run(
     reference: str | None,
     cells: Path | None,
     kind: str | None,
+    max_cells: int | None,
+    kept: tuple[str, ...],
     metrics: Path | None,
     record: Path | None,
     out: Path | None,
@@ -71,12 +81,14 @@ def run(
     """Run models on tasks and score them, always beside the controls.
 
     A table of all, and verdicts in words, on stdout. One model that fails is shown as failed and harms no other;
-    where it is the only one named the exit code is 4 (5 where it lacks a dependency, hardware or memory). With --out
-    a run that is stopped goes on where it was, and what did not change is not run again.
+    where it is the only one named the exit code is 4 (5 where it lacks a dependency, hardware or memory). A model
+    that could see cells it is scored on ends the run with exit code 3. With --out a run that is stopped goes on where
+    it was, and what did not change is not run again.
 
     With --metrics FILE and --record DIR, for one --model of one task, that model is run alone and nothing is said
     of others: what a stage of the pipeline does.
     """
+    tasks = tasks or (("expression",) if cells is not None else ())
     if (metrics or record) and (len(names) != 1 or len(tasks) != 1 or out):
         raise UsageError(
             "--metrics and --record are for exactly one --model of one --task", mend="use --out DIR for several"
@@ -85,7 +97,7 @@ def run(
         from hyped_core.remote.determinism import make_deterministic
 
         make_deterministic()
-    jobs = _jobs(_section(reference, cells, kind), tasks, seed=seed, device=device)
+    jobs = _jobs(_section(reference, cells, kind, max_cells, kept), tasks, seed=seed, device=device)
     chosen = {job.name: _chosen(job, names, alone=bool(metrics or record)) for job in jobs}
     _check_names(jobs, names, chosen)
     if dry_run:
@@ -114,17 +126,24 @@ def _seeds(first: int, count: int) -> range:
     return range(first, first + count)
 
 
-def _section(reference: str | None, cells: Path | None, kind: str | None) -> Any:
+def _section(
+    reference: str | None, cells: Path | None, kind: str | None, max_cells: int | None, kept: Sequence[str]
+) -> Any:
     """The parameters: those of a file, or those of a plain file of cells."""
     from hyped_core.params import read_section
 
     if (reference is None) == (cells is None) or (cells is None) != (kind is None):
         raise UsageError("what is it run on?", mend="--params REF, or --cells FILE.h5ad with --split KIND")
     if cells is None:
+        if kept or max_cells is not None:
+            mend = "with --params a source has `where` and `max_cells`"
+            raise UsageError("--where and --max-cells are for --cells", mend=mend)
         return read_section(str(reference))
     from hyped_bench.tasks.expression import plain_section
+    from hyped_bench.tasks.expression.plain import where_of
 
-    return {"expression": plain_section(None, cells, split={"kind": kind})}
+    split = {"kind": kind}
+    return {"expression": plain_section(None, cells, split=split, max_cells=max_cells, where=where_of(kept))}
 
 
 def _jobs(section: Any, names: Sequence[str], *, seed: int, device: str) -> list[Job]:
@@ -226,12 +245,12 @@ def _run_alone(
 
 
 def page_of(results: list[Result], out: Path, task: str, *, titled: bool = False) -> str:
-    """The table of a task and the verdicts below it."""
+    """The table of a task and the verdicts below it, on these results alone, whatever else lies in ``out``."""
     from hyped_bench.runs.verdicts import verdict_lines
 
     parts = [task] if titled else []
     parts.append(table_of(results))
-    lines, notes = verdict_lines(out / "records", task)
+    lines, notes = verdict_lines(out / "records", task, [r.model for r in results])
     for note in notes:
         click.echo(f"{task}: {note}", err=True)
     if lines:

@@ -58,7 +58,15 @@ def _sources(reference: str, names: tuple[str, ...]) -> list[Any]:
     from hyped_bench.tasks.expression.params import RELABELLED, ExpressionSource
     from hyped_core.errors import ParamsError
     from hyped_core.params import build, read_section
+    from hyped_core.plugins.registry import tasks
 
+    last = reference.partition("#")[2].rpartition(".")[2]
+    if last != "expression" and last in tasks().names():
+        raise ParamsError(
+            f"is a section of the task {last}: only expression has splits to save",
+            where=reference,
+            mend="give the section of the task expression; what other tasks held out is in their records",
+        )
     listed = read_section(reference).get("sources")
     if not isinstance(listed, list) or not listed:
         raise ParamsError("lists no sources", where=reference, mend="give the section of the task expression")

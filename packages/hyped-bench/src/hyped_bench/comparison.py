@@ -40,12 +40,13 @@ class Comparison:
     """What two runs have in common and what not."""
 
     n_metrics: int = 0
+    """Metrics of both, of models that did not fail in both."""
     differences: list[Difference] = field(default_factory=list)
     only_first: list[str] = field(default_factory=list)
     only_second: list[str] = field(default_factory=list)
     environment: dict[str, tuple[Any, Any]] = field(default_factory=dict)
     failed: list[str] = field(default_factory=list)
-    """Records of models that failed in both runs: they agree on nothing."""
+    """Records of models that failed in both runs: they agree on nothing and are in no count."""
 
     @property
     def past(self) -> list[Difference]:
@@ -54,8 +55,8 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """True where every metric of one is in the other and within tolerance."""
-        return not self.past and not self.only_first and not self.only_second
+        """True where every metric of one is in the other and within tolerance, and there is one."""
+        return self.n_metrics > 0 and not self.past and not self.only_first and not self.only_second
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -92,7 +93,8 @@ def compare_runs(
 
     Values agree where |a - b| <= absolute + relative * max(|a|, |b|), or both are undefined. The tolerances are
     ``tolerances``' or, without it, ``absolute`` and ``relative`` for all metrics, where given, else what each metric
-    declares. Numbers in metrics files have 6 digits, so a tolerance below 1e-6 asks for more than they hold.
+    declares. Numbers in metrics files have 6 digits, so a tolerance below 1e-6 asks for more than they hold. Models
+    that failed in both runs are listed and not compared: that nothing is equal to nothing says nothing.
     """
     allowed = tolerances or Tolerances(absolute=absolute, relative=relative)
     left, right = records_below(first), records_below(second)
@@ -101,10 +103,18 @@ def compare_runs(
         a, b = left[name], right[name]
         for place, pair in _different({k: a.get(k) for k in _MADE}, {k: b.get(k) for k in _MADE}):
             result.environment.setdefault(place, pair)
-        if a.get("status", "ok") != "ok" and b.get("status", "ok") != "ok":
+        if _failed(a) and _failed(b):
             result.failed.append(name)
+            continue
         _compare(name, a, b, allowed, result)
     return result
+
+
+def _failed(record: dict[str, Any]) -> bool:
+    """Whether the model has no numbers: by its record's status, or by a metrics file of nulls alone."""
+    if "status" in record:
+        return bool(record["status"] != "ok")
+    return bool(record["metrics"]) and all(value is None for value in record["metrics"].values())
 
 
 def _compare(

@@ -119,6 +119,8 @@ class ModelSpec:
     target : ``"package.module:Class"``, called as ``Class(config)`` (``Class()`` without ``config``).
     config : ``"package.module:Config"``, a pydantic model with defaults for every field.
     role : ``"control"`` for a model that is there to be beaten, else ``"model"``.
+    deterministic : False where the same seed may give other numbers.
+    seeded : False where the seed changes nothing: one run then stands for all seeds.
     sources : further modules whose code is part of the model (hashed into ``plugins.lock.yaml``).
     weights : name of the dataset whose manifest lists its published weights (``hyped models fetch``).
     """
@@ -132,6 +134,7 @@ class ModelSpec:
     api_version: int = API_VERSION
     needs: Needs = field(default_factory=Needs)
     deterministic: bool = True
+    seeded: bool = True
     licence: str = ""
     citation: str = ""
     sources: tuple[str, ...] = ()

@@ -14,12 +14,12 @@ def hyped_models() -> Iterable[ModelSpec]:
     yield ModelSpec(
         "paper", "segment", "hyped_imaging.segment.paper:PaperSegmenter", "hyped_imaging.segment.paper:PaperConfig",
         "The paper's six steps: clip, scale, stack reporters, Gaussian and Otsu, watershed, masks",
-        licence="BSD-3-Clause", sources=("hyped_imaging.segment.planes",),
+        seeded=False, licence="BSD-3-Clause", sources=("hyped_imaging.segment.planes",),
     )  # fmt: skip
     yield ModelSpec(
         "fast", "segment", "hyped_imaging.segment.fast:FastSegmenter", "hyped_imaging.segment.fast:FastConfig",
         "Nuclear channel: background off, blobs split, outlines at their own level; or the paper's steps (default)",
-        licence="BSD-3-Clause",
+        seeded=False, licence="BSD-3-Clause",
         sources=(
             "hyped_imaging.segment.background", "hyped_imaging.segment.blobs", "hyped_imaging.segment.kernels",
             "hyped_imaging.segment.kernels_blobs", "hyped_imaging.segment.paper", "hyped_imaging.segment.partition",
@@ -29,7 +29,7 @@ def hyped_models() -> Iterable[ModelSpec]:
     yield ModelSpec(
         "lap", "track", "hyped_imaging.track.lap:LapTracker", "hyped_imaging.track.config:LapConfig",
         "Linear assignment in micrometres and hours, gap closing, divisions (default)",
-        licence="BSD-3-Clause",
+        seeded=False, licence="BSD-3-Clause",
         sources=(
             "hyped_imaging.track.assignment", "hyped_imaging.track.divisions", "hyped_imaging.track.kernels",
             "hyped_imaging.track.links", "hyped_imaging.track.objects",
@@ -40,14 +40,14 @@ def hyped_models() -> Iterable[ModelSpec]:
         "hyped_imaging.track.laptrack:LaptrackConfig",
         "laptrack: linear assignment after Jaqaman et al., with gap closing and splits",
         needs=Needs(modules=("laptrack",), install="pip install 'hyped-imaging[laptrack]'"),
-        licence="BSD-3-Clause", citation="Fukai and Kawaguchi 2023, doi:10.1093/bioinformatics/btac799",
+        seeded=False, licence="BSD-3-Clause", citation="Fukai and Kawaguchi 2023, doi:10.1093/bioinformatics/btac799",
         sources=("hyped_imaging.track.objects",),
     )  # fmt: skip
     yield ModelSpec(
         "btrack", "track", "hyped_imaging.track.btrack:BtrackTracker", "hyped_imaging.track.btrack:BtrackConfig",
         "Bayesian tracking with a global integer program (the paper's)",
         needs=Needs(modules=("btrack", "cvxopt"), install="pip install 'hyped-imaging[btrack]'"),
-        licence="MIT (btrack), GPL-3.0 (cvxopt's GLPK)",
+        seeded=False, licence="MIT (btrack), GPL-3.0 (cvxopt's GLPK)",
         citation="Ulicna et al. 2021, doi:10.3389/fcomp.2021.734559",
         sources=("hyped_imaging.track.objects", "hyped_imaging.track.build_btrack"),
     )  # fmt: skip
@@ -55,7 +55,7 @@ def hyped_models() -> Iterable[ModelSpec]:
         "photon", "denoise", "hyped_imaging.denoise.photon.model:Photon",
         "hyped_imaging.denoise.photon.model:PhotonConfig",
         "Zero-shot: alike patches filtered together, by the camera's noise as the images show it (default)",
-        licence="BSD-3-Clause", citation="after Dabov et al. 2007, doi:10.1109/TIP.2007.901238",
+        seeded=False, licence="BSD-3-Clause", citation="after Dabov et al. 2007, doi:10.1109/TIP.2007.901238",
         sources=("hyped_imaging.denoise.photon", "hyped_imaging.denoise.physics"),
     )  # fmt: skip
     fm2s = tuple(

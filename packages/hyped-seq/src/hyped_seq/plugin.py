@@ -15,6 +15,7 @@ def hyped_models() -> Iterable[ModelSpec]:
     yield ModelSpec(
         name="hashed",
         task="demultiplex",
+        seeded=False,
         target=f"{demultiplex}.hashed:Hashed",
         config=f"{demultiplex}.hashed:HashedConfig",
         summary="Background and carriers of each tag, doublets as many as the counts show, calibrated probabilities.",
@@ -24,6 +25,7 @@ def hyped_models() -> Iterable[ModelSpec]:
     yield ModelSpec(
         name="hashsolo",
         task="demultiplex",
+        seeded=False,
         target=f"{demultiplex}.hashsolo:HashSolo",
         config=f"{demultiplex}.hashsolo:HashSoloConfig",
         summary="HashSolo as scanpy implements it.",
@@ -35,6 +37,7 @@ def hyped_models() -> Iterable[ModelSpec]:
     yield ModelSpec(
         name="gmm",
         task="demultiplex",
+        seeded=False,
         target=f"{demultiplex}.gmm:Gmm",
         config=f"{demultiplex}.gmm:GmmConfig",
         summary="A mixture of two normals for each tag over centred log ratios (GMM-Demux).",
@@ -46,6 +49,7 @@ def hyped_models() -> Iterable[ModelSpec]:
     yield ModelSpec(
         name="quantile",
         task="demultiplex",
+        seeded=False,
         target=f"{demultiplex}.quantile:Quantile",
         config=f"{demultiplex}.quantile:QuantileConfig",
         summary="A negative-binomial quantile of each tag's background as threshold (HTODemux).",

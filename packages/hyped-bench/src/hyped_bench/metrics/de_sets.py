@@ -7,13 +7,10 @@ the control cells finds no gene (fdr 1, fold change 0); `NOTHING` is what stands
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
 from hyped_bench.metrics.differential import De
-from hyped_bench.metrics.undefined import is_constant
 from hyped_core.errors import InvalidDataError
 
 ALPHA = 0.05
@@ -119,30 +116,6 @@ def auroc(truth: De, found: De, alpha: float = ALPHA) -> float | None:
 def significant_counts(truth: De, found: De, alpha: float = ALPHA) -> tuple[int, int]:
     """Numbers of significant genes of truth and prediction; doing nothing finds 0 (cell-eval's de_nsig_counts)."""
     return int((truth.fdr < alpha).sum()), int((found.fdr < alpha).sum())
-
-
-def count_spearman(true: Sequence[int], found: Sequence[int]) -> float | None:
-    """Rank correlation over perturbations of the numbers of significant genes (cell-eval's de_spearman_sig).
-
-    All perturbations count; cell-eval leaves out those without a significant gene in the truth, and says 1 where none
-    has one. None where either side is constant, as doing nothing is.
-    """
-    return spearman(true, found)
-
-
-def top_overlap(true: npt.ArrayLike, found: npt.ArrayLike, k: int = 50) -> float | None:
-    """|top k by |true| and top k by |found|| / k of any statistic, significant or not (scPertEval's de_overlap_k).
-
-    Ties go to the first gene. A random order scores k / genes on average, a constant (doing nothing) whatever share of
-    the first k genes is in the truth's top: a statistic without spread has no top, so None. None where there are no
-    more than k genes.
-    """
-    a, b = (np.abs(np.asarray(v, dtype=np.float64)) for v in (true, found))
-    if a.shape != b.shape or a.ndim != 1 or np.isnan(a).any() or np.isnan(b).any():
-        raise InvalidDataError(f"statistics of shape {a.shape} and {b.shape} differ in shape or have NaN")
-    if k >= a.size or is_constant(a) or is_constant(b):
-        return None
-    return _shared(*(np.argsort(-v, kind="stable")[:k] for v in (a, b))) / k
 
 
 def spearman(first: npt.ArrayLike, second: npt.ArrayLike) -> float | None:

@@ -61,11 +61,6 @@ def mae(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     return float(np.mean(np.abs(p - t)))
 
 
-def rmse(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Root of `mse` (PerturBench's default with its average aggregation). No change scores the root of its `mse`."""
-    return float(np.sqrt(mse(prediction, truth)))
-
-
 def pearson_delta(prediction: npt.ArrayLike, truth: npt.ArrayLike, reference: npt.ArrayLike) -> float | None:
     """Correlation of p - r with t - r, r the mean of real control cells (or of training perturbations).
 

@@ -12,6 +12,8 @@ MODEL, REFERENCE = PALETTE[0], "#c77d00"
 """Colours of points and of dashed lines; controls are grey."""
 LEAST = 70
 """Least height of the axes in pixels: below it Plotly takes it from the labels above them."""
+ENDS = "ends"
+"""Class of a cell whose text may have two lines: a value and its interval, say."""
 PANELS = 4
 """Metrics of a group that are drawn; the others stand in the table."""
 SCORED = ("model", "pipeline", "unknown")
@@ -33,6 +35,7 @@ def board_table(
     blind = {m.key for m in keys if mute(judged, entries, m.key)}
     verdicts = {e.model: verdict(judged, entries, e, keys) for e in entries}
     told = any(verdicts.values())
+    nothing = does_nothing(judged, entries, keys)
     raw, shown, marks = [], [], []
     for entry in rows:
         values_of = [entry.metrics.get(f"{m.key}{end}") for m in keys for end in ("", "_lo", "_hi")]
@@ -40,11 +43,13 @@ def board_table(
         raw.append(
             [entry.model, entry.kind, entry.status, *values_of, *over, *([verdicts[entry.model]] if told else [])]
         )
-        cells = [Cell(with_interval(entry, m.key), True, mark="muted" if m.key in blind else "") for m in keys]
-        role = entry.kind if entry.status == "ok" else f"{entry.kind}, {entry.status}"
+        cells = [score(entry, m.key, muted=m.key in blind) for m in keys]
+        role = f"{entry.kind}:\ndoes nothing" if entry.model in nothing else entry.kind
+        role = role if entry.status == "ok" else f"{entry.kind}, {entry.status}"
         first = Cell(entry.model, href=f"#{record_anchor(entry.task, entry.model)}")
         words = verdicts[entry.model] or ("failed, see above" if entry.status != "ok" else "")
-        shown.append([first, role, *([words] if told else []), *cells, *(entry.metrics.get(n) for n in shared)])
+        over = [entry.metrics.get(n) for n in shared]
+        shown.append([first, Cell(role, mark=ENDS), *([words] if told else []), *cells, *over])
         marks.append("failed" if entry.status != "ok" else "control" if entry.kind == "control" else "")
     lead = leading(judged, entries, keys)
     heads = ["model", "role", *([f"verdict by {lead}"] if told else []), *(m.heading for m in keys), *shared]
@@ -56,13 +61,19 @@ def board_table(
     return context.table(name, Table(caption, [*columns, *numbers, *extra], raw, (heads, shown), marks, muted))
 
 
+def score(entry: Entry, key: str, *, muted: bool) -> Cell:
+    """A value's cell; its interval stands below it."""
+    text = with_interval(entry, key).replace(" (", "\n(")
+    return Cell(text, True, mark=" ".join(filter(None, ("muted" if muted else "", ENDS if "(" in text else ""))))
+
+
 def with_interval(entry: Entry, key: str) -> str:
     """A value with its interval, where there is one."""
     value, low, high = (entry.metrics.get(f"{key}{end}") for end in ("", "_lo", "_hi"))
     text = number_text(value)
     if value is None or low is None or high is None:
         return text
-    return f"{text} ({number_text(low)} to {number_text(high)})"
+    return f"{text} ({low:.3g} to {high:.3g})"
 
 
 def main_sources(entries: list[Entry], judged: Judged) -> list[str]:
@@ -89,6 +100,19 @@ def mute(judged: Judged | None, entries: list[Entry], key: str) -> str:
     if not rows or any(row["can_tell"] for row in rows):
         return ""
     return "Cannot tell: " + "; ".join(dict.fromkeys(str(row.get("reason") or "no reason given") for row in rows))
+
+
+def was_judged(judged: Judged, key: str) -> bool:
+    """True where a metric was judged on any source."""
+    return any(key in judged.metrics(source) for source in judged.sources)
+
+
+def does_nothing(judged: Judged | None, entries: list[Entry], keys: list[Metric]) -> list[str]:
+    """The controls that verdicts on these metrics take for doing nothing; none where they were not judged."""
+    rows = judged.values["verdicts"] if judged is not None else []
+    wanted = {m.key for m in keys}
+    there = {e.model for e in entries if e.kind == "control"}
+    return sorted({str(r["against"]) for r in rows if r["role"] == "nothing" and r["metric"] in wanted} & there)
 
 
 def leading(judged: Judged | None, entries: list[Entry], keys: list[Metric]) -> str:
@@ -124,7 +148,9 @@ def board_figure(
         return context.note(f"No figure: the values of the models on {task} are undefined or all equal.")
     kinds = [k for k in ("model", "control", "reference") if any(kind_of(e) == k for e in good)]
     colours = {"model": MODEL, "control": GREY, "reference": REFERENCE}
-    names = {"model": "models (95 % interval)", "control": "controls (lines)", "reference": "references (dashed lines)"}
+    ends = any(e.metrics.get(f"{m.key}_lo") is not None for e in good if kind_of(e) == "model" for m in drawn)
+    dots = "models (95 % interval)" if ends else "models (too few units for intervals)"
+    names = {"model": dots, "control": "controls (lines)", "reference": "references (dashed lines)"}
     top = ordered(good, drawn[0])[0]
     best = best_control(good, drawn[0])
     alt = f"Scores of {len(good)} models on {task} by {', '.join(m.key for m in drawn)}; best by {drawn[0].key}: "
@@ -132,7 +158,12 @@ def board_figure(
     alt += f"; best control: {best.model} at {number_text(best.metrics.get(drawn[0].key))}" if best else ""
     rest = [m.key for m in told if m not in drawn]
     caption = "Models as points, controls as grey lines (the best one thick), references as dashed lines; arrows "
-    caption += "point to the better end." + (f" In the table only: {', '.join(rest)}." if rest else "")
+    caption += "point to the better end."
+    if nothing := does_nothing(judged, entries, drawn):
+        caption += f" Doing nothing is {' or '.join(nothing)}."
+    if judged is not None and (without := [m.key for m in drawn if not was_judged(judged, m.key)]):
+        caption += f" Not judged, so without a verdict: {', '.join(without)}."
+    caption += f" In the table only: {', '.join(rest)}." if rest else ""
     rows = max(len(p.names) for p in panels)
     tall = 76 + max(13 * p.tiers for p in panels) + max(LEAST, 26 * rows)
     return context.chart(name, Chart(caption, alt, panels, tuple((names[k], colours[k]) for k in kinds), tall))

@@ -62,6 +62,8 @@ def _layout(panel: Panel, height: int) -> dict[str, Any]:
         layout["yaxis"].update(tickvals=places, ticktext=names, range=[len(names) - 0.5, -0.5])
         layout["xaxis"]["nticks"] = 6
         layout["xaxis"]["tickangle"] = 0
+        if panel.rules:  # upright lines are controls and references; the grid's would hide those at a tick
+            layout["xaxis"].update(showgrid=False, ticks="outside", ticklen=4)
     if panel.kind == "bars":
         layout["barmode"] = "stack"
     if panel.kind == "points":

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TARGET_UM = 1.3
 """Micrometres a shown pixel may cover: a nucleus of 15 um is then at least 11 pixels wide."""
+PIXEL_UM = (1e-3, 1e3)
+"""Least and largest edge of a pixel that is believed: beyond electrons at one end, beyond a well at the other."""
 CONTRAST = (30.0, 99.8)
 """Percentiles of black and white in fluorescence: the 30th is ground where nuclei are sparse."""
 BRIGHTFIELD_CONTRAST = (0.5, 99.5)
@@ -51,7 +53,7 @@ class MovieSource:
         self._labels = labels if labels is not None and labels.shape[1:] == movie.shape[2:] else None
         self.shape = (movie.shape[2], movie.shape[3])
         self.channels = movie.channels
-        self.pixel_size_um = float(movie.pixel_size_um or 0.0)
+        self.pixel_size_um = known_pixel_size(movie.pixel_size_um)
         self.n_frames = movie.n_frames
         self.there = [index for index in movie.written() if index not in movie.missing_frames]
         self.time_h = movie.time_h if movie.has_times else None
@@ -100,7 +102,17 @@ def _pixel_size(image: Any) -> float:
     from spatialdata.transformations import Scale, get_transformation
 
     found = get_transformation(image)
-    return float(found.to_scale_vector(("y",))[0]) if isinstance(found, Scale) else 0.0
+    return known_pixel_size(found.to_scale_vector(("y",))[0]) if isinstance(found, Scale) else 0.0
+
+
+def known_pixel_size(value: float | None) -> float:
+    """A pixel's edge in micrometres; 0 (not known) where a file has none, or one that no microscope of cells has.
+
+    >>> known_pixel_size(0.65), known_pixel_size(None), known_pixel_size(2e-309), known_pixel_size(float("nan"))
+    (0.65, 0.0, 0.0, 0.0)
+    """
+    size = float(value or 0.0)
+    return size if PIXEL_UM[0] <= size <= PIXEL_UM[1] else 0.0
 
 
 def key_frame_sources(data: HypedData, times: dict[str, dict[int, float]]) -> dict[str, KeyFrameSource]:
@@ -151,7 +163,8 @@ def choose_view(shape: tuple[int, int], pixel_size_um: float, edge: int) -> View
     View(y=slice(0, 256, None), x=slice(0, 200, None), factor=1)
     """
     most = min(shape)
-    factor = max(1, int(min(TARGET_UM / pixel_size_um + 1e-9, most))) if pixel_size_um > 0 else 1
+    pixel = known_pixel_size(pixel_size_um)
+    factor = max(1, int(min(TARGET_UM / pixel + 1e-9, most))) if pixel else 1
     parts = []
     for size in shape:
         taken = min(size // factor, edge) * factor

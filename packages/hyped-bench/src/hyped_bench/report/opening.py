@@ -50,6 +50,8 @@ def reading(context: ReportContext) -> Markup:
         frozenset({"movies"}): "Cells were filmed under the microscope.",
         frozenset({"rna"}): "Cells under perturbation were sequenced one by one.",
     }.get(frozenset(has), "")
+    if what and context.settings.get("simulated"):
+        what = "These data are simulated: no cell was measured, and the truth is known. They stand for this. " + what
     lead = (
         f"{what} This page shows what was measured, and how well models segment, track, denoise and sort these data or "
         "predict what a perturbation does, each beside models that do next to nothing. It is one file, needs no "
@@ -75,10 +77,13 @@ def summary(context: ReportContext) -> Markup:
         shown = []
         for task, source, model, lead, text, size, tally in rows:
             first = Cell(task, href=f"#{board_anchor(task)}")
-            shown.append([first, source, model, lead, Cell(text, mark=f"long {tone(text)}".strip()), size, tally])
-        short = [*heads[:5], "effect", "metrics that can tell"]
+            words = Cell(text, mark=f"long {tone(text)}".strip())
+            shown.append([first, source, model, lead, words, Cell(size.replace(" (", "\n("), mark="ends"),
+                          Cell(tally, mark="tight")])  # fmt: skip
+        short = [*heads[:5], "effect", "all metrics"]
         caption += (
-            "; effects are mean paired differences from doing nothing (else from the best control), above 0 is better. "
+            ". The last column counts the verdicts against doing nothing over all metrics that can tell. Effects are "
+            "mean paired differences from doing nothing (else from the best control), above 0 is better. "
             "Verdicts are corrected for the number of models, intervals are not"
         )
         parts.append(context.table("verdicts", Table(caption, heads, rows, (short, shown), stacked=True)))
@@ -144,10 +149,8 @@ def verdict_rows(context: ReportContext) -> tuple[list[str], list[list[Any]]]:
 
 
 def effect(judged: Judged, source: str, metric: str, model: str) -> str:
-    """Mean difference from doing nothing with its interval; more is better."""
-    row = judged.comparison(source, metric, model, "nothing") or judged.comparison(
-        source, metric, model, "best_control"
-    )
+    """Mean difference from doing nothing (else from the best control) with its interval; more is better."""
+    row = judged.leading(source, metric, model)
     value, low, high = (row.get(key) for key in ("effect", "lo", "hi"))
     if value is None:
         return ""

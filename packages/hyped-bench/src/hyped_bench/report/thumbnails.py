@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_bench.report.charts import PHASE_COLOURS
+from hyped_bench.report.movie_frames import known_pixel_size
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,7 +83,7 @@ def thumbnail(
     shown = ", ".join(f"{channel} {words[tint]}" for channel, tint in layers)
     whole = height <= EDGE_PX and width <= EDGE_PX
     part = "the whole frame" if whole else "the centre of the frame"
-    pixel = movie.pixel_size_um or 0.0
+    pixel = known_pixel_size(movie.pixel_size_um)
     return Strip(
         images, shown, part, ((rows.stop - rows.start) * pixel, (columns.stop - columns.start) * pixel)
     )

@@ -82,6 +82,11 @@ class Judged:
         rows = self.values.get("comparisons") or []
         return next((r for r in rows if (r["source"], r["metric"], r["model"], r["role"]) == wanted), {})
 
+    def leading(self, source: str, metric: str, model: str) -> dict[str, Any]:
+        """The comparison with doing nothing; where the task has no such control, with the best control."""
+        rows = (self.comparison(source, metric, model, role) for role in ("nothing", "best_control"))
+        return next((row for row in rows if row), {})
+
     def inference(self, source: str) -> str:
         """What the intervals of a source are over."""
         found = (self.values.get("inference") or {}).get(source) or {}
@@ -110,8 +115,11 @@ def said(rows: Iterable[dict[str, Any]]) -> str:
     'better than doing nothing (no_change); worse than additive'
     """
     rows = list(rows)
-    if any(RETURNS in str(row.get("text") or "") for row in rows):
+    texts = [str(row.get("text") or "") for row in rows]
+    if any(RETURNS in text for text in texts):
         return RETURNS
+    if alike := next((text for text in texts if " answers as " in text), None):
+        return f"answers as {alike.partition(' answers as ')[2].partition(' ')[0].rstrip('.;,')} does"
     named: dict[str, list[str]] = {}
     seen: set[str] = set()
     for row in rows:

@@ -2,7 +2,7 @@
 
 from hyped_bench.runner.files import of_source, score_file
 from hyped_bench.runner.jobs import PIPELINE, Job, Result, Status, controls_of, expand_sources, prepare
-from hyped_bench.runner.work import filled_config, full_config, raise_for, run_all, run_model
+from hyped_bench.runner.work import filled_config, full_config, raise_for, run_model
 
 __all__ = [
     "PIPELINE",
@@ -16,7 +16,6 @@ __all__ = [
     "of_source",
     "prepare",
     "raise_for",
-    "run_all",
     "run_model",
     "score_file",
 ]

@@ -31,7 +31,7 @@ def of_source(job: Job, source: str | None = None) -> Job:
     sources = tuple(s.model_copy(update={"primary": True}) for s in task.params.sources if s.name == chosen)
     task.params = task.params.model_copy(update={"sources": sources})
     task.data = {chosen: task.data[chosen]}
-    task.warnings = []
+    task.warnings = list(task.data[chosen].remarks)
     return replace(job, task=task, section=task.params.model_dump(mode="json"))
 
 

@@ -6,12 +6,13 @@ import copy
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyped_bench.runner.jobs import PIPELINE, Job, Result, Status
+from hyped_bench.splits import LeakError
 from hyped_bench.tasks.base import Scores, Task, clean_metrics
 from hyped_core.errors import (
     HypedError,
@@ -41,7 +42,8 @@ def run_model(
 ) -> Result:
     """Run one model (or reference, or ``pipeline``) on a prepared job and score it.
 
-    A failing model gives a `Result` with the reason; errors of the data, the parameters or the task are raised.
+    A failing model gives a `Result` with the reason; errors of the data, the parameters or the task are raised, and
+    so is a `LeakError`: where a model could see what it is scored on, no score of the run counts.
     With ``seed`` the model is given that seed; what is drawn of the data stays that of the job.
     """
     task = copy.copy(job.task)
@@ -56,8 +58,10 @@ def run_model(
             _fail(result, task, "unavailable", str(error), error, 5)
         except _ScoringError as error:
             raise error.cause from error
-        except ParamsError:
+        except (ParamsError, LeakError):
             raise
+        except MemoryError as error:
+            _fail(result, task, "unavailable", f"not enough memory: {error}".rstrip(": "), error, 5)
         except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's code may raise anything
             reason = str(error) if isinstance(error, HypedError) else f"{type(error).__name__}: {error}"
             _fail(result, task, "failed", reason, error, 4)
@@ -272,8 +276,3 @@ def raise_for(result: Result, record: Path | None = None) -> None:
             where=f"{result.task}/{result.model} ({result.distribution} {result.version})",
             mend="; ".join(filter(None, (own, trace))) or None,
         )
-
-
-def run_all(job: Job, names: Sequence[str], *, host: PluginHost | None = None) -> list[Result]:
-    """Run several models one after another; each on its own."""
-    return [run_model(job, name, host=host) for name in names]

@@ -18,6 +18,8 @@ from hyped_core.remote.determinism import VARIABLE
 KEY_SCHEMA = 1
 _TASK_CODE = ("tasks", "metrics", "splits", "references", "readers", "frames")
 """Parts of hyped-bench that decide what a task's numbers are."""
+_CORE_CODE = ("hyped_core.splits",)
+"""What of hyped-core does."""
 
 
 class Hashes:
@@ -65,11 +67,8 @@ def key_parts(
 def task_code(task: str, host: PluginHost | None = None) -> str:
     """Hash of the code that decides a task's numbers: parts of hyped-bench, or a plugin's whole package."""
     top = tasks(host).get(task).target.partition(":")[0].partition(".")[0]
-    return source_hash([f"{top}.{part}" for part in _TASK_CODE] if top == "hyped_bench" else [top, *_own()])
-
-
-def _own() -> list[str]:
-    return [f"hyped_bench.{part}" for part in _TASK_CODE]
+    own = [*(f"hyped_bench.{part}" for part in _TASK_CODE), *_CORE_CODE]
+    return source_hash(own if top == "hyped_bench" else [top, *own])
 
 
 def changed_parts(old: Any, new: dict[str, Any] | None) -> list[str]:
@@ -121,9 +120,12 @@ def _remote_parts(
 
 
 def _paths(value: Any) -> list[str]:
-    """Every text in nested parameters that names a file or folder."""
+    """Every text in nested parameters that names a file or folder, but for the working folder and those above it."""
     if isinstance(value, dict):
         return [path for inner in value.values() for path in _paths(inner)]
     if isinstance(value, (list, tuple)):
         return [path for inner in value for path in _paths(inner)]
-    return [value] if isinstance(value, str) and ("/" in value or "." in value) and Path(value).exists() else []
+    if not isinstance(value, str) or not ("/" in value or "." in value) or not Path(value).exists():
+        return []
+    here = Path.cwd()
+    return [] if Path(value).resolve() in (here, *here.parents) else [value]

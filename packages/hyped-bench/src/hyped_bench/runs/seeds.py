@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def differs_by_seed(job: Job, name: str, host: PluginHost | None = None) -> bool:
-    """False for a model that says it is deterministic (`ModelSpec.deterministic`), a reference, the pipeline."""
+    """False for controls, references, the pipeline, and models whose result no seed changes (`ModelSpec.seeded`)."""
     bare = name.rpartition(":")[2]
     specs = [i.spec for i in models(host).items() if i.spec.task == job.name and i.spec.name == bare]
     if not specs:  # a reference, the pipeline, or a model that only its own process knows
         return name in job.runners
-    return not all(spec.deterministic for spec in specs)
+    return any(spec.seeded and spec.role != "control" for spec in specs)
 
 
 def merge_seeds(results: Sequence[Result]) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ class SavedSplit:
     source : ``file`` (a name, no path), ``n_cells`` and ``sha256`` of the cells' names and labels.
     folds : the folds.
     cells : for each fold, part -> ``n`` and ``sha256`` of the sorted names of its cells.
-    sha256 : of the folds, as records have it (``split_sha256``).
     """
 
     kind: str
@@ -41,10 +40,22 @@ class SavedSplit:
     source: dict[str, Any]
     folds: tuple[Fold, ...]
     cells: tuple[dict[str, dict[str, Any]], ...]
-    sha256: str
+
+    @property
+    def folds_sha256(self) -> str:
+        """sha256 of the folds alone, as records have it (``split_sha256``)."""
+        return str(split_record(self.folds, SplitParams())["sha256"])
+
+    @property
+    def sha256(self) -> str:
+        """sha256 of all that the file holds beside it."""
+        return body_sha256(self._body())
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able form, as saved."""
+        return {**self._body(), "sha256": self.sha256}
+
+    def _body(self) -> dict[str, Any]:
         return {
             "format": FORMAT,
             "schema": SCHEMA,
@@ -55,8 +66,14 @@ class SavedSplit:
             "folds": [
                 {**fold.as_dict(), "cells": cells} for fold, cells in zip(self.folds, self.cells, strict=True)
             ],
-            "sha256": self.sha256,
+            "folds_sha256": self.folds_sha256,
         }
+
+
+def body_sha256(known: Mapping[str, Any]) -> str:
+    """sha256 over everything in a split's file but its field ``sha256``."""
+    body = {key: value for key, value in known.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def names_sha256(names: Iterable[object]) -> str:
@@ -93,7 +110,7 @@ def make_split(cells: pd.DataFrame, params: SplitParams, *, file: str = "") -> S
     source = {"file": Path(file).name, "n_cells": len(cells), "sha256": cells_sha256(cells)}
     made = params.model_dump(mode="json", exclude={"file", "kind", "seed"}, exclude_defaults=True)
     parts = tuple(_part_hashes(fold, cells) for fold in folds)
-    return SavedSplit(params.kind, params.seed, made, source, folds, parts, split_record(folds, params)["sha256"])
+    return SavedSplit(params.kind, params.seed, made, source, folds, parts)
 
 
 def _part_hashes(fold: Fold, cells: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -114,7 +131,7 @@ def load_split(path: str | Path) -> SavedSplit:
     Raises
     ------
     MissingFileError, CorruptFileError, InvalidDataError
-        No such file; no JSON; no saved split, one of another schema, or folds that were changed by hand.
+        No such file; no JSON; no saved split, one of another schema, or one in which anything was changed by hand.
     """
     path = Path(path)
     if not path.is_file():
@@ -140,18 +157,18 @@ def load_split(path: str | Path) -> SavedSplit:
             {key: known["source"][key] for key in ("file", "n_cells", "sha256")},
             folds,
             tuple({part: dict(facts) for part, facts in fold["cells"].items()} for fold in known["folds"]),
-            str(known["sha256"]),
         )
+        stated = str(known["sha256"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidDataError(
             f"lacks a field or holds a wrong one: {error}", where=path, mend="save it again"
         ) from error
-    found = split_record(folds, SplitParams())["sha256"]
-    if found != split.sha256:
+    found = body_sha256(known)
+    if found != stated:
         raise InvalidDataError(
-            f"its folds have the sha256 {found[:12]}..., it states {split.sha256[:12]}...",
+            f"its content has the sha256 {found[:12]}..., it states {stated[:12]}...",
             where=f"{path}: sha256",
-            mend="folds are not edited by hand: save the split again",
+            mend="splits are not edited by hand: save the split again",
         )
     return split
 

@@ -23,7 +23,6 @@ Kind = Literal[
     "unseen_condition",
     "unseen_phase",
     "unseen_replicate",
-    "leave_one_out",
     "listed",
     "custom",
     "saved",
@@ -39,8 +38,8 @@ class SplitParams(Params):
 
     kind: Kind = "unseen_combination"
     """``unseen_combination``: part of the combinations, all singles are seen. ``unseen_perturbation``: part
-    of the single genes, with every combination that holds one of them. ``leave_one_out``: a fold a
-    perturbation. ``unseen_condition``: a fold a condition, those in ``held_out`` or each. ``unseen_phase`` and
+    of the single genes, with every combination that holds one of them. ``unseen_condition``: a fold
+    a perturbation (or condition), those in ``held_out`` or each. ``unseen_phase`` and
     ``unseen_replicate``: a fold a phase or replicate (those in ``held_out`` or each), whose perturbed cells are scored
     and never seen, while the others of the same perturbations are learned from. ``listed``: one fold, those in
     ``held_out``. ``custom``: as the lists in ``file`` say. ``saved``: the folds of a split file
@@ -172,8 +171,8 @@ def make_folds(
             "the split no_test holds nothing out: there is nothing to score",
             mend="use another kind of split; no_test is for training a model that is scored elsewhere",
         )
-    if params.kind in ("leave_one_out", "unseen_condition"):
-        scored = params.held_out if params.kind == "unseen_condition" and params.held_out else names
+    if params.kind == "unseen_condition":
+        scored = params.held_out or names
         _check_listed(scored, names, "perturbations")
         folds = [Fold(name, tuple(n for n in names if n != name), (name,)) for name in sorted(set(scored))]
     elif params.kind == "custom":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from hyped_bench.metrics.undefined import bootstrap_interval, mean_defined, rounded
+from hyped_bench.metrics.undefined import FEW, LEAST, bootstrap_interval, mean_defined, rounded
 from hyped_core.context import RunContext
 from hyped_core.params import Params
 
@@ -146,7 +146,8 @@ def summarise(
     units
         One row a unit, with a column ``source`` and one for each key.
     intervals
-        Keys that get ``_lo`` and ``_hi`` by bootstrap over the primary units.
+        Keys that get ``_lo`` and ``_hi`` by bootstrap over the primary units. Where units have a column
+        ``perturbation``, over perturbations, several rows of one averaged, and from 8 of them on.
 
     Returns
     -------
@@ -166,8 +167,13 @@ def summarise(
         for source in sources:
             metrics[f"{key}_{source}"] = mean_defined(units.loc[units["source"] == source, key])
     rng = rng if rng is not None else np.random.default_rng(0)
+    perturbed = "perturbation" in chosen
     for key in intervals:
-        metrics[f"{key}_lo"], metrics[f"{key}_hi"] = bootstrap_interval(chosen[key], rng, draws=draws)
+        values = chosen[key]
+        if perturbed:
+            values = chosen.groupby(["source", "perturbation"], sort=False)[key].agg(lambda v: v.mean(skipna=False))
+        low, high = bootstrap_interval(values, rng, draws=draws, least=FEW if perturbed else LEAST)
+        metrics[f"{key}_lo"], metrics[f"{key}_hi"] = low, high
     return metrics, warnings
 
 

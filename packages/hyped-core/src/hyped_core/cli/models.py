@@ -35,6 +35,7 @@ def _record(item: Provided, registry: Registry[ModelSpec]) -> dict[str, Any]:
         "missing": missing,
         "installed": not missing,
         "deterministic": spec.deterministic,
+        "seeded": spec.seeded,
         "licence": spec.licence,
         "citation": spec.citation,
         "target": spec.target,

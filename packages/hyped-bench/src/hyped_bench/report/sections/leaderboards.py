@@ -130,12 +130,13 @@ def verdict_sheet(context: ReportContext, task: str, judged: Judged) -> str:
         "can tell",
         "model",
         *(f"against {role}" for role in ROLES),
+        "effect against",
         "effect",
         "lo",
         "hi",
         "p (Holm)",
     ]
-    heads = ["source", "metric", "can tell", "model", "verdict", "effect against doing nothing", "p (Holm)"]
+    heads = ["source", "metric", "can tell", "model", "verdict", "effect", "against", "p (Holm)"]
     raw: list[list[Any]] = []
     shown: list[list[Any]] = []
     marks = []
@@ -147,13 +148,15 @@ def verdict_sheet(context: ReportContext, task: str, judged: Judged) -> str:
                 if not rows:
                     continue
                 words = {row["role"]: f"{row['word']}: {row['against']}" for row in rows}
-                row = judged.comparison(source, metric, model, "nothing")
+                row = judged.leading(source, metric, model)
+                against = row.get("against")
                 value, low, high, p = (row.get(key) for key in ("effect", "lo", "hi", "p_holm"))
                 text = said(rows)
-                raw.append([source, metric, tells, model, *(words.get(role) for role in ROLES), value, low, high, p])
+                by_role = [words.get(role) for role in ROLES]
+                raw.append([source, metric, tells, model, *by_role, against, value, low, high, p])
                 ends = "" if low is None or high is None else f" ({number_text(low)} to {number_text(high)})"
                 shown.append([source, metric, tells, model, Cell(text, mark=tone(text) if tells else "muted"),
-                              Cell(f"{number_text(value)}{ends}", True), p])  # fmt: skip
+                              Cell(f"{number_text(value)}{ends}", True), against, p])  # fmt: skip
                 marks.append("" if tells else "blind")
     caption = f"Every verdict on {task}; effects are mean paired differences, above 0 is better for every metric"
     sheet = Table(caption, columns, raw, (heads, shown), marks)

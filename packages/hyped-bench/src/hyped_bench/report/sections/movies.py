@@ -177,7 +177,7 @@ def strip(context: ReportContext, item: Chosen) -> str:
         alt = f"{condition}, scene {scene} at {when}: {made.shown}, {outlined}"
         images.append((uri, alt, f"{when}, {outlined}"))
     where = f"container {container.name}, " if len(context.containers) > 1 else ""
-    size = f"{made.edge_um[1]:.0f} x {made.edge_um[0]:.0f} \N{MICRO SIGN}m" if movie.pixel_size_um else "size not known"
+    size = f"{made.edge_um[1]:.0f} x {made.edge_um[0]:.0f} \N{MICRO SIGN}m" if made.edge_um[0] > 0 else "size not known"
     title = f"{condition}: {where}scene {scene}, {made.shown}; {made.part} ({size})"
     several = sum(len(c.data.movies) > 0 for c in context.containers) > 1
     heading = f"{container.name}: {condition}" if several else condition

@@ -96,17 +96,19 @@ class CompositionData:
         return _mean_known(np.array(shares), axis=0)
 
     def visible(self, condition: str, start: float, row: int) -> list[Course]:
-        """All other conditions, and the start of this one's movies."""
+        """All other conditions, and the start of this one's movies, as far as every quantity is known in it."""
         found = []
         for scene in self.scenes:
-            whole = course(scene, self.values[scene.scene][row], self.quantities)
-            if scene.condition == condition:
-                first, last = scene.time_h[0], scene.time_h[-1]
-                cut = min(first + start * (last - first), self.harvest_h - self.source.within_h - 1e-6)
-                whole = whole.between(-np.inf, cut)
-            if len(whole.time_h):
-                found.append(whole)
+            until = self.cut(scene, start) if scene.condition == condition else np.inf
+            seen = course(scene, self.values[scene.scene][row], self.quantities, until=until)
+            if len(seen.time_h) and np.isfinite(seen.values).all():
+                found.append(seen)
         return found
+
+    def cut(self, scene: SceneSums, start: float) -> float:
+        """Hour from which a scene of the condition in question is hidden: after its start, and before the harvest."""
+        first, last = scene.time_h[0], scene.time_h[-1]
+        return min(first + start * (last - first), self.harvest_h - self.source.within_h - 1e-6)
 
 
 class CompositionTask(CrossmodalTask):

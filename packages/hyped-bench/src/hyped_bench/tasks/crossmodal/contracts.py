@@ -1,7 +1,8 @@
 """What a model of each cross-modal task has to offer: protocols on courses of scenes, AnnData and tables.
 
 A model never sees a nucleus with its cell: the two modalities hold different cells, and only groups of one
-condition (at one time) are compared. Undefined values of a course are filled by interpolation over time.
+condition (at one time) are compared. A course is cut where the rest is hidden; then its undefined values are filled by
+interpolation over the hours that are shown, with the nearest value at the ends.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -169,17 +170,29 @@ def _steps(own: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
     return path, hours
 
 
-def measured(scenes: list[SceneSums]) -> tuple[str, ...]:
-    """Quantities that every scene has in at least half of its bins."""
-    there = [np.isfinite(s.values()).mean(axis=0) >= 0.5 for s in scenes]
+def measured(scenes: list[SceneSums], until: Mapping[str, float] | None = None) -> tuple[str, ...]:
+    """Quantities that every scene has in at least half of its bins, and of those before ``until`` (scene -> hour)."""
+    there = []
+    for scene in scenes:
+        known = np.isfinite(scene.values())
+        start = known[scene.time_h < (until or {}).get(scene.scene, np.inf)]
+        there.append((known.mean(axis=0) >= 0.5) & (start.sum(axis=0) >= max(1, len(start) / 2)))
     return tuple(q for i, q in enumerate(QUANTITIES) if all(t[i] for t in there))
 
 
-def course(scene: SceneSums, values: FloatArray, quantities: tuple[str, ...]) -> Course:
-    """A course with its gaps filled by interpolation over time."""
-    columns = [filled(scene.time_h, values[:, QUANTITIES.index(q)]) for q in quantities]
-    table = np.stack(columns, axis=1) if columns else np.zeros((len(scene.time_h), 0))
-    return Course(scene.scene, scene.condition, scene.replicate, scene.time_h, table, quantities)
+def course(
+    scene: SceneSums, values: FloatArray, quantities: tuple[str, ...], *, until: float = np.inf
+) -> Course:
+    """A course of the bins before ``until``, its gaps filled by interpolation over time.
+
+    It is cut first and filled after: a gap at its end takes the last value before it, never one beyond the cut.
+    A quantity that is undefined in all of these bins stays undefined.
+    """
+    shown = scene.time_h < until
+    time_h = scene.time_h[shown]
+    columns = [filled(time_h, values[shown, QUANTITIES.index(q)]) for q in quantities]
+    table = np.stack(columns, axis=1) if columns else np.zeros((len(time_h), 0))
+    return Course(scene.scene, scene.condition, scene.replicate, time_h, table, quantities)
 
 
 def filled(time_h: FloatArray, values: FloatArray) -> FloatArray:

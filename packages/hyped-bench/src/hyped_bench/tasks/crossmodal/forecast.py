@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -87,17 +87,25 @@ class ForecastData:
 
     def hidden(self, scene: SceneSums) -> npt.NDArray[np.bool_]:
         """Bins beyond the cut."""
-        return scene.time_h > self.cut_h[scene.scene] + 1e-9
+        return scene.time_h >= self.until(scene.scene)
 
     def visible(self, fold: str, row: int) -> dict[str, Course]:
         """What may be seen in a fold: scene -> its course, up to the cut where it is hidden beyond."""
         found = {}
         for scene in self.scenes:
-            seen = course(scene, self.values[scene.scene][row], self.quantities)
-            if scene.scene in self.folds[fold][0]:
-                seen = seen.between(-np.inf, self.cut_h[scene.scene] + 1e-9)
-            found[scene.scene] = seen
+            name = scene.scene
+            until = self.until(name) if name in self.folds[fold][0] else np.inf
+            seen = course(scene, self.values[name][row], self.quantities, until=until)
+            if not np.isfinite(seen.values).all():  # a redraw that left a quantity out: as it was measured
+                whole = course(scene, self.values[name][0], self.quantities, until=until)
+                lost = ~np.isfinite(seen.values).all(axis=0)
+                seen = replace(seen, values=np.where(lost, whole.values, seen.values))
+            found[name] = seen
         return found
+
+    def until(self, name: str) -> float:
+        """Hour before which a scene's bins are shown where the rest is hidden."""
+        return self.cut_h[name] + 1e-9
 
     def split(self) -> dict[str, Any]:
         """What was held out, for the record."""
@@ -145,7 +153,7 @@ class ForecastTask(CrossmodalTask):
         if short:
             self.warnings.append(f"{source.name}: movies too short to cut are left out: {', '.join(short)}")
         folds = self._folds(source, kept)
-        there = measured(kept)
+        there = measured(kept, {s.scene: starts[s.scene].cut_h + 1e-9 for s in kept})
         lacking = [SHORT[q] for q in QUANTITIES if q not in there]
         if not there:
             raise InvalidDataError("nothing can be followed over time", where=where, mend="track the nuclei")
@@ -255,8 +263,8 @@ class ForecastTask(CrossmodalTask):
                 error = rmse(answer.predicted[..., i], truth[..., i])
                 found[f"rmse_{SHORT[quantity]}"] = error if known else np.full(len(truth), np.nan)
             columns = [QUANTITIES.index(q) for q in data.quantities]
-            history = course(scene, data.values[name][0], data.quantities).values[~hidden]
-            found["mase"] = mase(answer.predicted[..., columns], truth[..., columns], one_step(history))
+            history = course(scene, data.values[name][0], data.quantities, until=data.until(name))
+            found["mase"] = mase(answer.predicted[..., columns], truth[..., columns], one_step(history.values))
             ids = {"source": source, "scene": name}
             row, table = self.frame(found, ids, answer, KEYS)
             row |= {"condition": scene.condition, "replicate": scene.replicate, "n_bins": int(hidden.sum()),

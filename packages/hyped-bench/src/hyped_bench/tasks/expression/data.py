@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,24 +12,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from hyped_bench.readers import dense, read_cells
-from hyped_bench.splits import Fold, FoldCells, check_no_leak, fold_cells, genes_of, make_folds, split_record
+from hyped_bench.splits import Fold, FoldCells, LeakError, check_no_leak, fold_cells, make_folds, split_record
 from hyped_bench.splits.source import source_cells
+from hyped_bench.tasks.expression.contexts import mixed_contexts
+from hyped_bench.tasks.expression.names import canonical_names
 from hyped_bench.tasks.expression.params import RELABELLED, ExpressionSource
 from hyped_bench.tasks.expression.predicted import Key, redraw
+from hyped_bench.tasks.expression.scale import check_cells, normalised
 from hyped_core.design.model import CONTROL, Perturbation
 from hyped_core.errors import InvalidDataError
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-LOG_LIMIT = 12.0
-"""ln(1 + 10,000) is 9.2: values above this cannot be log-normalised."""
-CONTROL_WORDS = frozenset(
-    (CONTROL, "ctrl", "non-targeting", "nontargeting", "non_targeting", "non targeting", "nt", "unperturbed")
-)
-"""What files of screens call control, in any case of letters."""
 MIN_UNITS = 8
-"""With fewer held-out perturbations there is no interval over perturbations."""
+"""With fewer scored perturbations there is no interval over perturbations."""
 
 
 @dataclass(slots=True)
@@ -73,7 +70,12 @@ class ExpressionData:
     @property
     def few(self) -> bool:
         """True where too few perturbations are scored to say anything of others: cells are the unit of inference."""
-        return sum(len(fold.test) for fold in self.folds) < MIN_UNITS
+        return len(self.scored) < MIN_UNITS
+
+    @property
+    def scored(self) -> list[str]:
+        """Perturbations that are scored, each once: repeats of one (in several phases) say nothing of others."""
+        return sorted({name for fold in self.folds for name in fold.test})
 
     def keys(self, fold: Fold | None = None) -> list[Key]:
         """Units that are scored, of a fold or of all."""
@@ -111,10 +113,18 @@ class ExpressionData:
         rows = self.rows
         return self.remember(("mean", name, held), lambda: self.x[rows(name, fold)].mean(axis=0, dtype=np.float64))
 
-    def trained_mean(self, fold: Fold) -> npt.NDArray[np.float64]:
-        """Mean over the training perturbations as a model sees them: of relabelled control cells, control's own."""
+    def trained_mean(self, fold: Fold, name: str) -> npt.NDArray[np.float64]:
+        """Mean over the training perturbations, which changes of a scored perturbation can be measured from.
+
+        Under ``relabelled_control``, where models see none: mean over the true means of the other conditions (control
+        where there is no other), as where each condition is held out by itself. No model is shown it.
+        """
         if not fold.train:
-            return self.mean(CONTROL)
+            others = tuple(other for other in fold.test if other != name) or (CONTROL,)
+            return np.mean([self.mean(other, fold) for other in others], axis=0)
+        return self.remember(("trained", fold.name), lambda: self._trained_mean(fold))
+
+    def _trained_mean(self, fold: Fold) -> npt.NDArray[np.float64]:
         if fold.held is None:
             return np.mean([self.mean(name) for name in fold.train], axis=0)
         rows = self.parts(fold).train
@@ -170,11 +180,28 @@ class ExpressionData:
         """Raise a `hyped_bench.splits.LeakError` where what a model gets in a fold holds a cell it is scored on."""
 
         def check() -> None:
+            self._check_names(fold)
             test = self._anndata(self.parts(fold).test, (CONTROL, *fold.test))
             seen = {"visible": self.visible(fold), "validation": self.validation(fold), "control": self.control(fold)}
             check_no_leak(fold, seen, test, relabelled=self.relabelled)
 
         self.remember(("leaks", fold.name), check)
+
+    def _check_names(self, fold: Fold) -> None:
+        """Two names of one perturbation must not stand on both sides: labels and cells would not tell."""
+        if self.relabelled or fold.held is not None:
+            return
+        seen = {self._changes(name): name for name in (*fold.train, *fold.validation)}
+        if twice := [(name, seen[self._changes(name)]) for name in fold.test if self._changes(name) in seen]:
+            name, other = twice[0]
+            raise LeakError(
+                f"{len(twice)} scored perturbations are learned from under another name ({name} as {other})",
+                where=f"{self.source.name}: fold {fold.name}",
+                mend="give cells in which the same genes are changed one name",
+            )
+
+    def _changes(self, name: str) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted((change.gene, change.direction) for change in self.perturbations[name].changes))
 
     def split_record(self) -> dict[str, Any]:
         """The split as saved."""
@@ -247,10 +274,11 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
         labels, known = screen_labels(cells, source)
         unknown = cells.obs[source.perturbation].isna().to_numpy()
         keep &= ~unknown
+    _check_cell_names(cells.obs_names[keep], source)
     rows = subsample(labels, keep, source.max_cells, rng)
     x = dense(cells.X[rows])
     x = normalised(x, source.cells) if source.counts else x
-    _check_scale(x, source)
+    check_cells(x, source)
     names = np.asarray(cells.var_names, dtype=object)
     if len(set(names)) != len(names):
         raise InvalidDataError("has duplicate gene names", where=source.cells, mend="make var_names unique")
@@ -266,6 +294,14 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
         genes=names[chosen],
         perturbations=known,
     )
+    if len(rows) < (kept := int(keep.sum())):
+        data.remarks.append(
+            f"{source.name}: {len(rows)} of {kept} cells are used, at most {source.max_cells} of a perturbation and of "
+            "control (max_cells)"
+        )
+    if source.kind == "screen":
+        mixed = mixed_contexts(cells.obs, keep & (labels == CONTROL), keep & (labels != CONTROL))
+        data.remarks += [f"{source.name}: {line}" for line in mixed]
     if source.kind == "screen" and (missing := int(unknown.sum())):
         data.remarks.append(f"{source.name}: {missing} cells without a perturbation: neither learned from nor scored")
     if CONTROL not in set(data.labels):
@@ -278,7 +314,42 @@ def load_source(source: ExpressionSource, rng: np.random.Generator) -> Expressio
     else:
         every = source_cells(source) if source.held_out.kind == "saved" else data.cells()
         data.folds = make_folds(present, source.held_out, every)
+        data.folds = _with_enough_cells(data)
     return data
+
+
+def _check_cell_names(names: pd.Index, source: ExpressionSource) -> None:
+    if not names.is_unique:
+        raise InvalidDataError(
+            f"{int(names.duplicated().sum())} cells have the name of another ({names[names.duplicated()][0]})",
+            where=source.cells,
+            mend="make obs_names unique: what a model may see is told by them",
+        )
+
+
+def _with_enough_cells(data: ExpressionData) -> list[Fold]:
+    """Folds without the perturbations that have too few cells in the held-out phase or replicate to be scored by."""
+    least, folds, left_out = data.source.min_cells, [], []
+    for fold in data.folds:
+        if fold.held is None:
+            folds.append(fold)
+            continue
+        few = [name for name in fold.test if len(data.rows(name, fold)) < least]
+        left_out += [f"{name} in {fold.name}" for name in few]
+        if test := tuple(name for name in fold.test if name not in few):
+            folds.append(replace(fold, test=test))
+    if not folds:
+        raise InvalidDataError(
+            f"no perturbation has {least} cells in a held-out phase or replicate: there is nothing to score",
+            where=data.source.cells,
+            mend="set `min_cells` lower, or use another kind of split",
+        )
+    if left_out:
+        more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
+        data.remarks.append(
+            f"{data.source.name}: fewer than {least} cells (min_cells), not scored: {', '.join(left_out[:10])}{more}"
+        )
+    return folds
 
 
 def _relabelled_fold(names: list[str], source: ExpressionSource) -> Fold:
@@ -310,34 +381,13 @@ def screen_labels(cells: Any, source: ExpressionSource) -> tuple[npt.NDArray[np.
     stored = json.loads(cells.uns["perturbations_json"]) if "perturbations_json" in cells.uns else {}
     known = {}
     for original, name in canonical.items():
-        given = stored.get(original) or stored.get(name)
+        given = stored.get(name) or stored.get(original)
         if given:
-            known[name] = Perturbation.model_validate(given)
+            known[name] = Perturbation.model_validate(given).model_copy(update={"name": name})
         else:
             known[name] = Perturbation.from_name(name, source.direction)
     known.setdefault(CONTROL, Perturbation(name=CONTROL))
     return np.array([canonical[name] for name in raw], dtype=object), known
-
-
-def canonical_names(names: Iterable[str]) -> dict[str, str]:
-    """Each name as HYPED writes it: ``control``, ``GENE`` or ``GENE1+GENE2``.
-
-    Understood: GEARS' (``ctrl``, ``A+ctrl``), words for control such as ``non-targeting``, and scPerturb's ``A_B``
-    where ``A`` and ``B`` alone are names too.
-
-    >>> canonical_names(["ctrl", "A+ctrl", "B", "A_B", "HLA_C"])["A_B"]
-    'A+B'
-    """
-    given = sorted(set(names))
-    plain = {n: CONTROL if n.strip().casefold() in CONTROL_WORDS else "+".join(genes_of(n)) or CONTROL for n in given}
-    single = set(plain.values())
-    found = {}
-    for name in given:
-        parts = plain[name].split("_")
-        pair = len(parts) > 1 and "+" not in plain[name] and all(part in single for part in parts)
-        genes = [part for part in parts if part != CONTROL]
-        found[name] = ("+".join(genes) or CONTROL) if pair else plain[name]
-    return found
 
 
 def condition_labels(
@@ -395,34 +445,3 @@ def _genes(
     perturbed = np.isin(names, sorted({gene for label in set(labels) for gene in known[label].genes}))
     order = np.lexsort((np.arange(len(names)), -variance, ~perturbed))
     return np.sort(order[: max(source.n_genes, int(perturbed.sum()))])
-
-
-def looks_like_counts(x: npt.NDArray) -> bool:
-    """True for whole numbers, none negative, of which some are above 1: the logarithm of counts has none such."""
-    return bool(x.size and x.min() >= 0 and x.max() > 1 and (x == np.rint(x)).all())
-
-
-def normalised(x: npt.NDArray[np.float32], where: str) -> npt.NDArray[np.float32]:
-    """ln(1 + counts per 10,000) of raw counts (cells, genes); cells without a count stay 0."""
-    if not looks_like_counts(x):
-        raise InvalidDataError(
-            "X holds no raw counts, though `counts` says so", where=where, mend="set `counts: false`"
-        )
-    total = x.sum(axis=1, dtype=np.float64, keepdims=True)
-    share = np.divide(x, total, out=np.zeros(x.shape, dtype=np.float64), where=total > 0)
-    return np.log1p(1e4 * share).astype(np.float32)
-
-
-def _check_scale(x: npt.NDArray, source: ExpressionSource) -> None:
-    if x.size and (x.max() > LOG_LIMIT or x.min() < 0):
-        raise InvalidDataError(
-            f"X runs from {x.min():g} to {x.max():g}: that is not ln(1 + counts per 10,000)",
-            where=source.cells,
-            mend="normalise it, for example with `hyped seq import-cells`; of raw counts say `counts: true`",
-        )
-    if looks_like_counts(x):
-        raise InvalidDataError(
-            "X holds whole numbers only: these are counts, not ln(1 + counts per 10,000)",
-            where=source.cells,
-            mend="say `counts: true`, or normalise it with `hyped seq import-cells`",
-        )

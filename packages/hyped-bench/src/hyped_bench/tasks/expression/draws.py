@@ -32,8 +32,8 @@ def draw_table(
 
     Control cells, true cells and predicted cells are redrawn with replacement within their conditions. What models
     learned, the means of the training perturbations, the weights of genes and which genes are significant in the truth
-    stay as they are: the spread is that of
-    measuring these conditions again, not that of other perturbations.
+    stay as they are: the spread is
+    that of measuring these conditions again, not that of other perturbations.
     """
     found: dict[Key, npt.NDArray] = {}
     true: dict[Key, npt.NDArray] = {}
@@ -47,8 +47,9 @@ def draw_table(
         ranks |= _ranks(data, [key for _, key in units], found, true, control)
     parts = []
     for fold in data.folds:
-        control, trained = data.redrawn_control(fold), data.trained_mean(fold)
+        control = data.redrawn_control(fold)
         for key in data.keys(fold):
+            trained = data.trained_mean(fold, key[2])
             values = mean_scores(found[key], true[key], control, trained, weights[key])
             state_zero(values)
             ids = {"source": key[0], "fold": key[1], "perturbation": key[2], "draw": np.arange(DRAWS)}

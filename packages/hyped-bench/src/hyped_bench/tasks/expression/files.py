@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyped_bench.tasks.expression.data import LOG_LIMIT, canonical_names, looks_like_counts
+from hyped_bench.tasks.expression.names import canonical_names
+from hyped_bench.tasks.expression.scale import LOG_LIMIT, Scale, check_scale, looks_like_counts, scale_of
 from hyped_core.design.model import CONTROL
 from hyped_core.errors import InvalidDataError, PluginError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from anndata import AnnData
 
+    from hyped_bench.tasks.expression.data import ExpressionData
     from hyped_bench.tasks.expression.predicted import Predictions
     from hyped_bench.tasks.expression.task import ExpressionTask
 
 
 COLUMNS = ("perturbation", "condition", "perturbation_name", "gene", "guide_identity")
 """``obs`` columns that may name perturbations: HYPED's and scPerturb's, GEARS', and others seen in public files."""
-SCALE_LIMIT = 2.0
-"""Totals of predicted and control cells may differ by this factor before a warning says so."""
 
 
 def checked_prediction(result: Any, genes: npt.NDArray, where: str) -> npt.NDArray[np.float32]:
@@ -58,36 +60,28 @@ def checked_values(matrix: Any, where: str) -> npt.NDArray[np.float32]:
         raise PluginError("predicted NaN or infinite values", where=where)
     if values.max() > LOG_LIMIT or looks_like_counts(values):
         raise PluginError(
-            f"predicted values up to {values.max():g}: these are counts, not ln(1 + counts per 10,000)",
+            f"predicted values from {values.min():g} to {values.max():g}: these are "
+            f"{'scaled values' if values.min() < -1 else 'counts'}, not ln(1 + counts per 10,000)",
             where=where,
             mend="normalise each cell to 10,000 counts and take ln(1 + x)",
         )
     return values
 
 
-def other_scale(values: npt.NDArray, control: npt.NDArray) -> str:
-    """What is odd about the scale of predicted cells beside the control cells; empty where nothing is.
-
-    The total of expm1 over the genes is that of the control cells up to what a perturbation does; log10, log2, scaled
-    values and bare changes have another one.
-    """
-    ours, theirs = (float(np.expm1(np.asarray(x, np.float64).mean(axis=0)).sum()) for x in (values, control))
-    if theirs > 0 and not 1 / SCALE_LIMIT <= ours / theirs <= SCALE_LIMIT:
-        return (
-            f"predicted cells add up to {ours / theirs:.2g} times the control's counts: is X ln(1 + counts per 10,000) "
-            "and not log10, log2, scaled values or changes?"
-        )
-    return ""
-
-
-def predicted_column(obs: pd.DataFrame) -> str:
+def predicted_column(obs: pd.DataFrame, where: str | Path | None = None) -> str:
     """The column of predicted cells' ``obs`` that names perturbations: the first of `COLUMNS`."""
     found = next((column for column in COLUMNS if column in obs), None)
     if found is None:
         raise InvalidDataError(
-            "has no obs column perturbation", mend="name each predicted cell's perturbation there"
+            "has no obs column perturbation", where=where, mend="name each predicted cell's perturbation there"
         )
     return found
+
+
+def held_out_line(data: ExpressionData) -> str:
+    """How much of what was measured is scored, for a split that lists it: what a file leaves out is not held out."""
+    count = len(set(data.labels) - {CONTROL})
+    return f"{data.source.name}: held out: what the file predicts or the split lists, {len(data.scored)} of {count}"
 
 
 def predictions_from_cells(
@@ -96,12 +90,12 @@ def predictions_from_cells(
     """Predictions of one source out of a file: cells whose ``obs.perturbation`` names what they predict.
 
     Genes may come in another order (a warning says so) but have to be the same; control cells in the file are
-    not used; perturbations that are not scored are ignored.
+    not used; perturbations that are not scored are ignored, with a warning.
 
     Raises
     ------
     InvalidDataError
-        Other genes, a held-out perturbation without cells, no column ``perturbation``.
+        Other genes, a held-out perturbation without cells, no column ``perturbation``, values on another scale.
     """
     data = task.data[source]
     column = predicted_column(cells.obs)
@@ -119,10 +113,11 @@ def predictions_from_cells(
         warnings.append("genes came in another order and were reordered")
         cells = cells[:, list(data.genes)]
     raw = cells.obs[column].astype(str).to_numpy(dtype=object)
-    names_of = canonical_names([*raw, *data.perturbations])
+    names_of = canonical_names(raw, known=data.perturbations)
     labels = np.array([names_of[n] for n in raw], dtype=object)
     found: Predictions = {}
-    odd: list[str] = []
+    scales: list[Scale] = []
+    control = data.x[data.rows(CONTROL)]
     for fold in data.folds:
         if fold.held is not None:
             raise InvalidDataError(
@@ -130,7 +125,6 @@ def predictions_from_cells(
                 where=source,
                 mend="run the model with `hyped bench run`, or score the file with another split",
             )
-        control = data.x[data.rows(CONTROL)]
         for name in fold.test:
             rows = np.flatnonzero(labels == name)
             if len(rows) == 0:
@@ -141,15 +135,24 @@ def predictions_from_cells(
                 values = checked_values(cells.X[rows], name)
             except PluginError as error:
                 raise InvalidDataError(error.message, where=name, mend=error.mend) from error
-            if said := other_scale(values, control):
-                odd.append(f"{name}: {said}")
+            scales.append(scale_of(values, control))
             found[source, fold.name, name] = task.predicted(values, data, stream=(source, name, "predicted"))
-    warnings += odd
-    ignored = sorted(set(labels) - {CONTROL} - {key[2] for key in found})
+    try:
+        warnings += check_scale(scales, source)
+    except PluginError as error:
+        raise InvalidDataError(error.message, where=source, mend=error.mend) from error
+    measured = set(data.labels)
+    if unknown := sorted(set(labels) - measured - {CONTROL}):
+        warnings.append(
+            f"{len(unknown)} perturbations that the truth does not hold were ignored: {', '.join(unknown[:5])}"
+        )
+    ignored = sorted((set(labels) & measured) - {CONTROL} - {key[2] for key in found})
     if ignored:
         warnings.append(
             f"{len(ignored)} perturbations that are not held out were ignored: {', '.join(ignored[:5])}"
         )
     if (labels == CONTROL).any():
         warnings.append("control cells in the file were not used: the benchmark takes its own")
+    if data.source.held_out.kind == "listed":
+        warnings.append(held_out_line(data))
     return found, warnings

@@ -34,8 +34,8 @@ JUDGED = tuple(
         nothing="no_change",
         simple=("additive",),
         ceiling="duplicate",
-        unit=("fold", "perturbation"),
-        unit_word="held-out perturbation",
+        unit=("perturbation",),  # of several phases or replicates of one, the mean
+        unit_word="perturbation",
     )
     for metric, better in BETTER.items()
 )

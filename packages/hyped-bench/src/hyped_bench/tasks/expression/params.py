@@ -53,6 +53,8 @@ class ExpressionSource(Params):
     """Keep the genes with the highest variance among control cells and the perturbed ones; all where None."""
     max_cells: int = Field(500, ge=10)
     """Cells of a perturbation (and of control) used, drawn with the seed."""
+    min_cells: int = Field(10, ge=2)
+    """Where a split holds out a phase or replicate: perturbations with fewer cells there are not scored."""
     top_genes: int = Field(500, ge=10)
     """Genes of the paper's four numbers in ``cosine_top`` and its kin (``conditions`` only); all if there are fewer."""
     top_genes_by: Literal["variance", "expression", "change"] = "variance"
@@ -70,7 +72,7 @@ class ExpressionSource(Params):
         """The split, with the default of the source's kind."""
         if self.split is not None:
             return self.split
-        return SplitParams(kind="leave_one_out" if self.kind == "conditions" else "unseen_combination")
+        return SplitParams(kind="unseen_condition" if self.kind == "conditions" else "unseen_combination")
 
     @model_validator(mode="after")
     def _split_goes_with_held_out(self) -> Self:

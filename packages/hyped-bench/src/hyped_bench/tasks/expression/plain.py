@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_bench.readers import dense, existing, read_cells, read_obs
-from hyped_bench.tasks.expression.data import canonical_names, looks_like_counts
 from hyped_bench.tasks.expression.files import COLUMNS, predicted_column
+from hyped_bench.tasks.expression.names import canonical_names
+from hyped_bench.tasks.expression.scale import looks_like_counts
 from hyped_core.design.model import CONTROL
-from hyped_core.errors import InvalidDataError
+from hyped_core.errors import InvalidDataError, UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,7 @@ def score_plain(
     split: dict[str, Any] | None = None,
     name: str | None = None,
     seed: int = 0,
+    max_cells: int | None = None,
     **options: Any,
 ) -> tuple[Job, Result]:
     """Score an .h5ad of predicted cells against an .h5ad of measured ones.
@@ -45,10 +47,12 @@ def score_plain(
     perturbation
         The column of ``truth``; found by its name where None.
     split
-        As in `hyped_bench.splits.SplitParams`, such as ``{"kind": "leave_one_out"}``. Where None, what the file
+        As in `hyped_bench.splits.SplitParams`, such as ``{"kind": "unseen_condition"}``. Where None, what the file
         predicts is held out and everything else was there to learn from.
+    max_cells
+        Cells of a perturbation (and of control) used at most; `ExpressionSource`'s own limit where None.
     options
-        More keys of the source (`ExpressionSource`): ``where``, ``direction``, ``n_genes``, ``max_cells``.
+        More keys of the source (`ExpressionSource`): ``where``, ``direction``, ``n_genes``.
 
     Returns
     -------
@@ -62,7 +66,9 @@ def score_plain(
     """
     from hyped_bench.runner import prepare, score_file
 
-    section = plain_section(predictions, truth, perturbation=perturbation, split=split, **options)
+    section = plain_section(
+        predictions, truth, perturbation=perturbation, split=split, max_cells=max_cells, **options
+    )
     job = prepare("expression", section, seed=seed)
     return job, score_file(job, predictions, source=section["sources"][0]["name"], name=name)
 
@@ -73,9 +79,12 @@ def plain_section(
     *,
     perturbation: str | None = None,
     split: dict[str, Any] | None = None,
+    max_cells: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """The section of a parameter file that `score_plain` scores by; without predictions, ``split`` is needed."""
+    if max_cells is not None:
+        options["max_cells"] = max_cells
     obs = read_obs(truth)
     column = perturbation or label_column(obs, truth)
     if column not in obs:
@@ -86,7 +95,7 @@ def plain_section(
         kept = np.ones(len(obs), dtype=bool)
         for other, value in options.get("where", {}).items():
             kept &= (obs[other].astype(str) == value).to_numpy() if other in obs else True  # said later, by the source
-        split = {"kind": "listed", "held_out": _predicted(predictions, obs.loc[kept, column], truth)}
+        split = {"kind": "listed", "held_out": _predicted(predictions, obs[column], kept, truth)}
     source = {
         "name": _source_name(truth),
         "cells": str(truth),
@@ -97,6 +106,13 @@ def plain_section(
         **options,
     }
     return {"sources": [source]}
+
+
+def where_of(pairs: Sequence[str]) -> dict[str, str]:
+    """``COLUMN=VALUE`` of a command line as `ExpressionSource.where`."""
+    if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
+        raise UsageError(f"--where {wrong[0]!r} is not understood", mend="write it as --where COLUMN=VALUE")
+    return {column: value for column, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def label_column(obs: pd.DataFrame, where: str | Path) -> str:
@@ -133,23 +149,32 @@ def _glance(path: str | Path) -> npt.NDArray[np.float32]:
         cells.file.close()
 
 
-def _predicted(predictions: str | Path, measured: pd.Series, truth: str | Path) -> Sequence[str]:
-    """Perturbations that are predicted and were measured."""
+def _predicted(
+    predictions: str | Path, measured: pd.Series, kept: npt.NDArray[np.bool_], truth: str | Path
+) -> Sequence[str]:
+    """Perturbations that are predicted and were measured, spelled as the truth's cells are."""
     obs = read_obs(predictions)
-    raw = obs[predicted_column(obs)].astype(str)
-    there = measured.dropna().astype(str)
-    names = canonical_names([*raw, *there])
-    known = {names[n] for n in there} - {CONTROL}
+    raw = obs[predicted_column(obs, predictions)].astype(str)
+    spelled = canonical_names(measured.astype(str))
+    there = measured[kept].dropna().astype(str)
+    known = {spelled[n] for n in there} - {CONTROL}
+    names = canonical_names(raw, known=set(spelled.values()))
     held = sorted({names[n] for n in raw} & known)
     if not held:
         raise InvalidDataError(
             "predicts nothing that was measured", where=predictions, mend=f"perturbations of {truth}: {_some(known)}"
         )
+    if len(known) == 1:
+        raise InvalidDataError(
+            f"holds one perturbation ({held[0]}), so that none is left that a model could have learned from",
+            where=truth,
+            mend="give measured cells of more perturbations",
+        )
     if len(held) == len(known):
         raise InvalidDataError(
             f"predicts all {len(known)} perturbations, so that none is left that a model could have learned from",
             where=predictions,
-            mend="say how they were held out, for example as leave_one_out",
+            mend="say how they were held out, for example one at a time as unseen_condition",
         )
     return held
 

@@ -71,17 +71,26 @@ def populations(
     context: RunContext,
 ) -> Populations | None:
     """Of a unit; None for a bare mean, which is no population."""
-    measured = data.x[data.rows(key[2], fold)[: params.energy_cells]] if truth is None else truth.cells
+    measured = _drawn(data, fold, key[2], params.energy_cells) if truth is None else truth.cells
     if found.cells is None or measured is None:
         return None
     centre, axes = data.remember(("axes", fold.held), lambda: _axes(data, fold, params.components, context))
     predicted, true = ((cells - centre) @ axes for cells in (found.cells, measured))
-    nothing = data.rows(CONTROL, fold)[: params.energy_cells]
-    control = data.remember(("control on axes", fold.held), lambda: (data.x[nothing] - centre) @ axes)
+    nothing = _drawn(data, fold, CONTROL, params.energy_cells)
+    control = data.remember(("control on axes", fold.held), lambda: (nothing - centre) @ axes)
     same = matched(found, len(true), key)
     pairs = Pairs.of(predicted, true)
     fewer = Pairs(pairs.within_first[np.ix_(same, same)], pairs.within_second, pairs.across[same])
     return Populations(pairs, fewer, sliced_wasserstein(predicted[same], true), median_distance(true, control))
+
+
+def _drawn(data: ExpressionData, fold: Fold, name: str, most: int) -> npt.NDArray[np.float32]:
+    """At most so many of a perturbation's cells, for all models the same: the first of a file may be one batch."""
+    rows = data.rows(name, fold)
+    if len(rows) > most:
+        rng = RunContext(seed=0).rng("expression", "population cells", data.source.name, name)
+        rows = np.sort(rng.choice(rows, most, replace=False))
+    return data.x[rows]
 
 
 def _axes(

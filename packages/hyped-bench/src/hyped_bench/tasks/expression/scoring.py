@@ -135,7 +135,7 @@ def _mean_values(
         np.array([predictions[key].mean for key in keys]),
         np.array([true_mean(data, fold, key, truth) for key in keys]),
         data.mean(CONTROL, fold),
-        data.trained_mean(fold),
+        np.array([data.trained_mean(fold, key[2]) for key in keys]),
         np.array([weights[key] for key in keys]),
     )
     undefined = state_zero(values)

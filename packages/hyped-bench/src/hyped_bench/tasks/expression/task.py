@@ -21,18 +21,20 @@ from hyped_bench.tasks.base import (
     summary_keys,
 )
 from hyped_bench.tasks.expression.data import MIN_UNITS, ExpressionData, load_source
-from hyped_bench.tasks.expression.files import checked_prediction, other_scale
+from hyped_bench.tasks.expression.files import checked_prediction
 from hyped_bench.tasks.expression.judged import JUDGED
 from hyped_bench.tasks.expression.params import RELABELLED, SAID, ExpressionParams
 from hyped_bench.tasks.expression.predicted import Predicted, Predictions, of_cells
+from hyped_bench.tasks.expression.scale import Scale, check_scale, scale_of
 from hyped_bench.tasks.expression.scoring import KEYS, score_source, subgroup_means
+from hyped_core.design.model import CONTROL
 from hyped_core.errors import HypedError, MissingDependencyError, MissingHardwareError, ParamsError
 
 INTERVALS = ("pearson_delta", "mse_relative", "energy_distance")
 
 
 class ExpressionTask(Task):
-    """Model: `hyped_core.contracts.ExpressionPredictor`. Unit: a held-out perturbation."""
+    """Model: `hyped_core.contracts.ExpressionPredictor`. Unit: a scored perturbation."""
 
     name: ClassVar[str] = "expression"
     Params: ClassVar[type[TaskParams]] = ExpressionParams
@@ -65,6 +67,7 @@ class ExpressionTask(Task):
             "split_sha256": {name: split["sha256"] for name, split in splits.items()},
             "protocol": {name: _protocol(data) for name, data in sorted(self.data.items())},
             "confounded": {name: data.confounded for name, data in sorted(self.data.items())},
+            "held_out": {name: _share(data) for name, data in sorted(self.data.items())},
             "n_genes": {name: len(data.genes) for name, data in sorted(self.data.items())},
         }
         facts |= self.noted
@@ -86,13 +89,16 @@ class ExpressionTask(Task):
         """
         found: Predictions = {}
         self.told, self.failed = {}, frozenset()
+        scales: dict[str, list[Scale]] = {}
         work = [(data, fold) for data in self.data.values() for fold in data.folds]
         for data, fold in self.context.progress.track(work, "expression"):
             name = data.source.name
             if name in self.failed:
                 continue
             try:
-                found |= self._predict_fold(make_model, data, fold)
+                found |= self._predict_fold(make_model, data, fold, scales.setdefault(name, []))
+                if fold is data.folds[-1]:
+                    self.warnings += check_scale(scales[name], name)
             except (LeakError, MissingDependencyError, MissingHardwareError, ParamsError):
                 raise
             except Exception as error:  # a stranger's code may raise anything
@@ -104,7 +110,9 @@ class ExpressionTask(Task):
                 self.warnings.append(f"{name}: not scored, the model failed on it: {reason}")
         return {key: predicted for key, predicted in found.items() if key[0] not in self.failed}
 
-    def _predict_fold(self, make_model: ModelFactory, data: ExpressionData, fold: Fold) -> Predictions:
+    def _predict_fold(
+        self, make_model: ModelFactory, data: ExpressionData, fold: Fold, scales: list[Scale]
+    ) -> Predictions:
         """Predictions of a fresh model for the scored perturbations of a fold."""
         source = data.source
         found: Predictions = {}
@@ -118,7 +126,7 @@ class ExpressionTask(Task):
             values = checked_prediction(result, data.genes, where)
             self._note_fallback(result, where)
             found[source.name, fold.name, name] = self.predicted(values, data, *data.made_of(values, fold, name))
-            self._note_scale(values, control.X, where)
+            scales.append(scale_of(values, control.X))
         if said := getattr(model, "facts", None):
             self.told.setdefault(source.name, {})[fold.name] = copy.deepcopy(dict(said))
         return found
@@ -127,10 +135,6 @@ class ExpressionTask(Task):
         reason = result.uns.get("fallback") if hasattr(result, "uns") else None
         if reason:
             self.warnings.append(f"{where}: {reason}")
-
-    def _note_scale(self, values: npt.NDArray, control: npt.NDArray, where: str) -> None:
-        if said := other_scale(values, control):
-            self.warnings.append(f"{where}: {said}")
 
     def predicted(
         self,
@@ -193,7 +197,10 @@ class ExpressionTask(Task):
         return Scores(metrics, tables, details, [*dict.fromkeys(self.warnings), *self._cautions(units), *said])
 
     def _summary(self, units: pd.DataFrame) -> tuple[dict[str, float | int | None], list[str]]:
-        """Means over units, with intervals where there are enough."""
+        """Means over perturbations (of the repeats of one first), with intervals where there are enough."""
+        each = units.groupby(["source", "perturbation"], as_index=False, sort=False)
+        repeats = units
+        units = each.agg({key: _mean for key in KEYS}) if each.ngroups < len(units) else units
         sources = self.params.sources
         primary = [s.name for s in sources if s.primary]
         named = [s.name for s in sources if s.suffix]
@@ -210,14 +217,13 @@ class ExpressionTask(Task):
         )
         if not enough:
             metrics.update({f"{key}{end}": None for key in INTERVALS for end in ("_lo", "_hi")})
-            few = f"{len(chosen)} held-out perturbations are too few for intervals over perturbations"
+            few = f"{len(chosen)} perturbations are too few for intervals over perturbations"
             said = [few, *said]
         metrics["n_perturbations"] = len(chosen)
-        metrics["n_undefined"] = int(chosen["undefined"].sum())
+        metrics["n_undefined"] = int(repeats.loc[repeats["source"].isin(primary), "undefined"].sum())
         for name in named:
-            own = units[units["source"] == name]
-            metrics[f"n_perturbations_{name}"] = len(own)
-            metrics[f"n_undefined_{name}"] = int(own["undefined"].sum())
+            metrics[f"n_perturbations_{name}"] = int((units["source"] == name).sum())
+            metrics[f"n_undefined_{name}"] = int(repeats.loc[repeats["source"] == name, "undefined"].sum())
         return metrics, said
 
     def _cautions(self, units: pd.DataFrame) -> list[str]:
@@ -230,15 +236,25 @@ class ExpressionTask(Task):
             )
         for name, data in self.data.items():
             if data.confounded:
-                free = "pearson_delta_train and cosine_delta_train are free of it"
-                none = "so does every other number here, since the models saw no perturbed cell"
+                free = "in pearson_delta_train and cosine_delta_train the truth's side is free of it"
+                none = ", the models' is not, since they saw no perturbed cell" if data.relabelled else ""
                 said.append(
                     f"{name}: no pool holds both control and perturbed cells: changes from control hold the pool's "
-                    f"effect; {none if data.relabelled else free}"
+                    f"effect; {free}{none}"
                 )
             if data.relabelled:
                 said.append(f"{name}: {SAID[RELABELLED]}")
         return said
+
+
+def _share(data: ExpressionData) -> dict[str, int]:
+    """Perturbations that are scored, and those that were measured: a split that lists the easy ones shows."""
+    return {"scored": len(data.scored), "measured": len(set(data.labels) - {CONTROL})}
+
+
+def _mean(column: pd.Series) -> float:
+    """Undefined where one repeat is."""
+    return float(column.mean(skipna=False))
 
 
 def _protocol(data: ExpressionData) -> dict[str, Any]:
