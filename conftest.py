@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 # Two workers share two cores; and a pool of OpenMP threads in each stands in the other's way, or, on a machine that
 # shows more cores than it gives, in its own for minutes. Before any test imports a library that reads it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples in every run: a failure is one that anybody sees again. HYPED_HYPOTHESIS=default draws new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile(os.environ.get("HYPED_HYPOTHESIS", "repeatable"))
 
 SLOW_SECONDS = 2700
 
