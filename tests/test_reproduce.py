@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def small(folder: Path) -> None:
-    """Two scenes and few models, simulated like `mini`."""
+    """Two scenes of the control and few models, simulated like `mini`."""
     params = folder / "params.yaml"
     thin(params)
     content = yaml.safe_load(params.read_text())
@@ -31,6 +31,9 @@ def small(folder: Path) -> None:
         for source in task["sources"]:
             if "scenes" in source:
                 source["scenes"] = ["S0"]
+    for name in ("composition", "forecast", "response"):  # two scenes of one condition hold none of these questions
+        content[f"bench-{name}"] = content[f"reference-{name}"] = {}
+        content["judge"] = {key: item for key, item in content["judge"].items() if item["task"] != name}
     params.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
