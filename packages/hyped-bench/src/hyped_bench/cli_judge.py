@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from hyped_bench.judgement import Judgement
 
 
 @click.command("judge")
@@ -56,11 +60,8 @@ def judge(
         click.echo(f"not scored: {missing}", err=True)
 
 
-def lines_of(made: object, *, want_all: bool = False) -> list[str]:
+def lines_of(made: Judgement, *, want_all: bool = False) -> list[str]:
     """The verdicts of a judgement as lines: one a model and source, or all."""
-    from hyped_bench.judgement import Judgement
-
-    assert isinstance(made, Judgement)
     if want_all:
         return [verdict.text for verdict in made.verdicts]
     return [f"{item.source}: {item.text}" for item in made.summaries if not item.metric]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hyped_bench.plain_options import plain_options
 from hyped_core.errors import ParamsError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -33,14 +34,7 @@ _PARAMS = (
     help="Instead, for expression: perturbed and control cells, counts or logs (scPerturb or GEARS style).",
 )  # fmt: skip
 @click.option("--split", "kind", help="With --cells: what is held out, e.g. unseen_perturbation or unseen_condition.")
-@click.option(
-    "--max-cells", type=click.IntRange(min=10),
-    help="With --cells: cells of each perturbation, and of control, that are used (default: 500, drawn with the seed).",
-)  # fmt: skip
-@click.option(
-    "--where", "kept", multiple=True, metavar="COLUMN=VALUE",
-    help="With --cells: keep only cells with this value in this obs column; may be repeated.",
-)  # fmt: skip
+@plain_options("--cells")
 @click.option("--metrics", type=click.Path(path_type=Path), help="Write one model's metrics to this JSON, alone.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write one model's record to this folder, alone.")
 @click.option(

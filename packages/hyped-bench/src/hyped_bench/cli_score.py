@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hyped_bench.plain_options import plain_options
+
 if TYPE_CHECKING:
     from hyped_bench.runner import Job, Result
 
@@ -24,14 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--split", "kind", help="With --truth: what was held out, e.g. unseen_condition. Default: what is predicted."
 )
-@click.option(
-    "--max-cells", type=click.IntRange(min=10),
-    help="With --truth: cells of each perturbation, and of control, that are used (default: 500, drawn with the seed).",
-)  # fmt: skip
-@click.option(
-    "--where", "kept", multiple=True, metavar="COLUMN=VALUE",
-    help="With --truth: keep only cells with this value in this obs column; may be repeated.",
-)  # fmt: skip
+@plain_options("--truth")
 @click.option("--source", help="Which source the file predicts (default: the only primary one).")
 @click.option("--name", help="Name of the model in metrics and record (default: the file's name).")
 @click.option("--metrics", type=click.Path(path_type=Path), help="Write the file's metrics to this JSON, alone.")
