@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup btrack repro test test-all bench dist lint docs clean-venv lock gears-oracle parity-oracle
+.PHONY: help setup btrack repro test test-all bench dist lint docs release-check clean-venv lock gears-oracle parity-oracle
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -61,3 +61,14 @@ dist: $(STAMP)  ## four wheels in dist/
 lint: $(STAMP)  ## style and import rules
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.hyped-docs  ## the documentation, docs/_build/html/index.html; a warning is an error
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+$(VENV)/.hyped-docs: $(STAMP) docs/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/requirements.txt
+	@touch $@
+
+release-check: $(STAMP)  ## what has to hold before a release: versions, change notes, ranges, wheels that install
+	$(BIN)/python scripts/release_check.py

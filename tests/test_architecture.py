@@ -17,29 +17,6 @@ def test_import_rules_hold(root: Path):
     assert "0 broken" in done.stdout
 
 
-def test_no_unpickling_outside_the_one_audited_loader(root: Path):
-    allowed = {"packages/hyped-core/src/hyped_core/io/unpickle.py"}
-    found = []
-    for file in sorted(root.glob("packages/*/src/**/*.py")):
-        name = file.relative_to(root).as_posix()
-        if name in allowed:
-            continue
-        for node in ast.walk(ast.parse(file.read_text())):
-            modules = []
-            if isinstance(node, ast.Import):
-                modules = [alias.name.split(".")[0] for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                modules = [(node.module or "").split(".")[0]]
-            elif isinstance(node, ast.keyword) and node.arg == "allow_pickle":
-                if not (isinstance(node.value, ast.Constant) and node.value.value is False):
-                    found.append(f"{name}: allow_pickle")
-            elif isinstance(node, ast.Attribute) and node.attr == "read_pickle":
-                found.append(f"{name}: read_pickle")
-            if {"pickle", "cloudpickle", "dill", "joblib", "shelve"} & set(modules):
-                found.append(f"{name}: {modules}")
-    assert found == []
-
-
 def test_tracked_files_are_small_and_name_no_machine(root: Path, tracked_files: list[str]):
     place = re.compile(r"(^|[^A-Za-z0-9_.~-])/(work|farm|root)/")
     for name in tracked_files:
