@@ -135,7 +135,8 @@ def _readers():
 
 READERS = (
     "predictions.h5ad", "cells.h5ad", "obs", "tracks.parquet", "calibration", "params.yaml", "design.yaml",
-    "manifest.yaml", "container", "geneformer weights", "geneformer pickled weights", "geneformer dictionaries", "token folder",
+    "manifest.yaml", "container", "geneformer weights", "geneformer pickled weights", "geneformer dictionaries",
+    "token folder",
     "gears checkpoint", "gears official", "terms.pkl", "terms.json",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -123,6 +124,9 @@ class ModelSpec:
     seeded : False where the seed changes nothing: one run then stands for all seeds.
     sources : further modules whose code is part of the model (hashed into ``plugins.lock.yaml``).
     weights : name of the dataset whose manifest lists its published weights (``hyped models fetch``).
+    environment : requirements, in pip's words, of an environment of its own; where there are any, the model runs
+        out of process in an environment that HYPED makes of them (`hyped_core.remote.environments`).
+    expected_failures : conformance check -> why the model fails it; a check that then passes is reported as stale.
     """
 
     name: str
@@ -139,6 +143,8 @@ class ModelSpec:
     citation: str = ""
     sources: tuple[str, ...] = ()
     weights: str = ""
+    environment: tuple[str, ...] = ()
+    expected_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_name("model", self.name)
@@ -152,6 +158,10 @@ class ModelSpec:
             raise PluginError("api_version must be an integer", where=self.name)
         if not isinstance(self.needs, Needs):
             raise PluginError("needs must be a hyped_core.Needs", where=self.name)
+        if not isinstance(self.environment, tuple) or not all(isinstance(line, str) for line in self.environment):
+            raise PluginError("environment must be a tuple of requirements as text", where=self.name)
+        if not isinstance(self.expected_failures, Mapping) or not all(self.expected_failures.values()):
+            raise PluginError("expected_failures must map a check's name to the reason", where=self.name)
 
     @property
     def key(self) -> str:

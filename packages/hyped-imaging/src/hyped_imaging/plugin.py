@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from hyped_core.plugins.hookspecs import hookimpl
 from hyped_core.spec import CommandSpec, HealthCheckSpec, ModelSpec, Needs, ReaderSpec
 
+_EACH_IMAGE = "it learns on every image anew: what is saved is the network of the last one"
+
 
 @hookimpl
 def hyped_models() -> Iterable[ModelSpec]:
@@ -73,6 +75,7 @@ def hyped_models() -> Iterable[ModelSpec]:
         yield ModelSpec(
             name, "denoise", "hyped_imaging.denoise.fm2s.model:Fm2s", f"hyped_imaging.denoise.fm2s.config:{config}",
             summary, needs=torch, licence="BSD-3-Clause", citation="Liu et al. 2025, arXiv:2412.10031", sources=fm2s,
+            expected_failures={} if name == "fm2s-series" else {"saves_and_loads": _EACH_IMAGE},
         )  # fmt: skip
 
 

@@ -7,6 +7,15 @@ from collections.abc import Iterable
 from hyped_core.plugins.hookspecs import hookimpl
 from hyped_core.spec import CommandSpec, ModelSpec, Needs
 
+_BY_PLACE = "weights are drawn for genes by their place: another order of genes is another start"
+_GEARS_FAILS = {
+    "gears": {"gene_order": _BY_PLACE},
+    "gears-reference": {
+        "gene_order": _BY_PLACE,
+        "control_in_control_out": "a perturbation that changes nothing is given the change that all have in common",
+    },
+}
+
 
 @hookimpl
 def hyped_models() -> Iterable[ModelSpec]:
@@ -83,6 +92,7 @@ def hyped_models() -> Iterable[ModelSpec]:
             licence="BSD-3-Clause",
             citation="Roohani et al. 2024, doi:10.1038/s41587-023-01905-6",
             sources=(gears, "hyped_seq.cpu_products", "hyped_seq.torch_run"),
+            expected_failures=_GEARS_FAILS[name],
         )
     geneformer = "hyped_seq.geneformer"
     embedders = (

@@ -92,14 +92,17 @@ class Pca:
             counts[:, down] = 0.0
             counts[:, up] = largest[:, None]
             found.append(_log(counts) @ self.axes)
-        return np.concatenate(found).astype(np.float32)
+        return np.concatenate([np.zeros((0, self.axes.shape[1])), *found]).astype(np.float32)
 
 
 def _blocks(matrix: Any) -> Iterator[npt.NDArray[np.float64]]:
     """Dense float64 copies of some rows at a time."""
     for start in range(0, matrix.shape[0], ROWS):
         part = matrix[start : start + ROWS]
-        yield np.array(part.toarray() if hasattr(part, "toarray") else part, dtype=np.float64)
+        counts = np.array(part.toarray() if hasattr(part, "toarray") else part, dtype=np.float64)
+        if not (np.isfinite(counts).all() and (counts >= 0).all() and (counts == np.floor(counts)).all()):
+            raise InvalidDataError("X holds values that are no counts", where="X", mend="give raw integer counts")
+        yield counts
 
 
 def _log(counts: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

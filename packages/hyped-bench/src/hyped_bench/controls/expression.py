@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from hyped_core.context import RunContext
 from hyped_core.design.model import CONTROL, Perturbation
-from hyped_core.errors import InvalidDataError
+from hyped_core.errors import InvalidDataError, UsageError
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,6 +46,8 @@ class ShiftModel:
         means = means_by(labels, train.X)
         if CONTROL not in means:
             raise InvalidDataError("the training cells hold no control", where="obs.perturbation")
+        if not all(np.isfinite(mean).all() for mean in means.values()):
+            raise InvalidDataError("the training cells hold values that are not finite", where="X", mend="fill them in")
         self.genes = list(train.var_names)
         self.control = means.pop(CONTROL)
         self.shifts = {name: mean - self.control for name, mean in means.items()}
@@ -56,10 +58,26 @@ class ShiftModel:
         """More to learn than the means; nothing by default."""
 
     def predict(self, control: AnnData, perturbation: Perturbation, *, context: RunContext) -> AnnData:
-        """Control cells, each moved by the shift."""
-        import anndata
+        """Control cells, each moved by the shift; unmoved where the perturbation changes no gene.
 
-        shift, reason = self.shift(perturbation)
+        Raises
+        ------
+        UsageError
+            Nothing was learned yet.
+        InvalidDataError
+            The cells have a gene that the training cells did not have.
+        """
+        import anndata
+        import pandas as pd
+
+        if not self.genes:
+            raise UsageError("has learned nothing yet", mend="call fit with training cells first")
+        columns = pd.Index(self.genes).get_indexer(control.var_names)
+        if (columns < 0).any():
+            unknown = ", ".join(control.var_names[columns < 0][:3])
+            raise InvalidDataError(f"genes that the training cells did not have: {unknown}", where="var_names")
+        shift, reason = self.shift(perturbation) if perturbation.genes else (np.zeros_like(self.control), "")
+        shift = shift[columns]
         cells = np.asarray(
             control.X.toarray() if hasattr(control.X, "toarray") else control.X, dtype=np.float32
         )

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta
-from hyped_core.errors import DesignError
+from hyped_core.errors import DesignError, InvalidDataError
 from hyped_core.params import Params
 
 
@@ -28,10 +28,13 @@ class Otsu:
         self.config = config or OtsuConfig()
 
     def segment(self, planes: npt.NDArray, meta: ImageMeta, *, context: RunContext) -> npt.NDArray[np.int32]:
-        """(c, y, x) -> labels (y, x) int32, numbered 1..n."""
+        """(c, y, x) -> labels (y, x) int32, numbered 1..n; `InvalidDataError` for no or no finite pixels."""
         from scipy import ndimage
 
         plane = np.asarray(planes[self._index(meta)], dtype=np.float32)
+        if not plane.size or not np.isfinite(plane).all():
+            what = "no pixels" if not plane.size else "pixels that are not finite"
+            raise InvalidDataError(f"a frame with {what}", where="planes", mend="leave the frame out, or fill it")
         if self.config.sigma_px:
             plane = ndimage.gaussian_filter(plane, self.config.sigma_px)
         labels, count = ndimage.label(plane > _otsu(plane))

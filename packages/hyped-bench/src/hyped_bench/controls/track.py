@@ -8,6 +8,7 @@ import pandas as pd
 from pydantic import Field
 
 from hyped_core.context import RunContext
+from hyped_core.errors import InvalidDataError
 from hyped_core.params import Params
 
 
@@ -27,11 +28,14 @@ class NearestTracker:
     def track(
         self, objects: pd.DataFrame, labels: npt.NDArray | None = None, *, context: RunContext
     ) -> pd.DataFrame:
-        """``objects`` with ``track_id`` from 1 up and ``parent_id`` 0."""
+        """``objects`` with ``track_id`` from 1 up and ``parent_id`` 0; `InvalidDataError` for a place that is none."""
         from scipy.spatial import cKDTree
 
         frame = objects["frame"].to_numpy()
         place = objects[["y_um", "x_um"]].to_numpy(dtype=float)
+        if not np.isfinite(place).all():
+            bad = int((~np.isfinite(place)).any(axis=1).sum())
+            raise InvalidDataError(f"{bad} objects have no finite place", where="y_um, x_um", mend="leave them out")
         track = np.zeros(len(objects), dtype=np.int64)
         count = 0
         before = np.zeros(0, dtype=np.intp)

@@ -76,11 +76,13 @@ class LatentRidge:
         Raises
         ------
         InvalidDataError
-            There is no control, or no perturbed cell.
+            There is no control, or no perturbed cell, or a value that is not finite.
         """
         self._genes = list(map(str, train.var_names))
         self._symbols = _symbol_positions(train)
         control, changes, counts, members = pseudobulk_changes(train)
+        if not (np.isfinite(control).all() and np.isfinite(changes).all()):
+            raise InvalidDataError("holds values that are not finite", where="train.X", mend="fill them in")
         if not members:
             raise InvalidDataError("holds no perturbed cells", where="train", mend="give perturbed training cells")
         rows = np.arange(train.n_obs)
