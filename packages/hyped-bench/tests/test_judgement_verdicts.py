@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from hyped_bench.judgement import Entry, judge_entries, rank_as_planted
+from hyped_bench.judgement.comparisons import Compared
 from hyped_bench.judgement.panels import POOLED, pool_names
+from hyped_bench.judgement.verdicts import _numbers
 from hyped_bench.tasks.base import Judged
 
 SCORE = Judged("score", "higher", "no_change", ("additive",), "duplicate", ("perturbation",), "held-out perturbation")
@@ -87,6 +89,13 @@ def test_a_model_that_returns_the_control_is_called_by_its_name():
     assert {v.word for v in made.verdicts if v.model == "lazy" and v.against == "no_change"} == {"indistinguishable"}
     overall = next(s.text for s in made.summaries if s.model == "lazy" and not s.metric)
     assert overall == "lazy returns the control cells."
+
+
+def test_an_effect_without_an_interval_is_said_without_one():
+    scores = (1.0, 1.0, 0.0, None, None, None, None, 1)
+    row = Compared("S0", "psnr", "same", "model", "median", "control", *scores, same=True)
+    assert _numbers(row) == "+0.00"
+    assert _numbers(replace(row, effect=0.5, lo=0.25, hi=0.75)) == "+0.50, 0.25 to 0.75"
 
 
 def test_equal_scores_on_one_metric_alone_are_no_copy():

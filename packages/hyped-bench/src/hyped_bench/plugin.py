@@ -156,7 +156,9 @@ _NOISE = ("hyped_bench.controls.denoise_noise",)
 _SHARED = {
     "bilinear": ("hyped_bench.controls.expression",),
     "crossmodal": ("hyped_bench.tasks.crossmodal.contracts",),
-    "embedding": ("hyped_bench.tasks.embedding.genes", "hyped_bench.metrics.expression"),
+    "embedding": (
+        "hyped_bench.tasks.embedding.genes", "hyped_bench.metrics.expression", "hyped_bench.metrics.undefined",
+    ),  # fmt: skip
     **dict.fromkeys(("denoise", "denoise_tv", "denoise_nlm"), _NOISE),
 }
 """Module of a control -> modules whose code is part of it."""

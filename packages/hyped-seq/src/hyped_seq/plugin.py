@@ -7,6 +7,10 @@ from collections.abc import Iterable
 from hyped_core.plugins.hookspecs import hookimpl
 from hyped_core.spec import CommandSpec, ModelSpec, Needs
 
+_READING = (
+    "hyped_seq.readers", "hyped_seq.ingest.params", "hyped_seq.ingest.perturbations", "hyped_seq.perturb_option",
+)  # fmt: skip
+_TORCH = ("hyped_seq.cpu_products", "hyped_seq.torch_run")
 _BY_PLACE = "weights are drawn for genes by their place: another order of genes is another start"
 _GEARS_FAILS = {
     "gears": {"gene_order": _BY_PLACE},
@@ -91,7 +95,7 @@ def hyped_models() -> Iterable[ModelSpec]:
             needs=Needs(modules=("torch", "safetensors"), install="pip install 'hyped-seq[torch]'"),
             licence="BSD-3-Clause",
             citation="Roohani et al. 2024, doi:10.1038/s41587-023-01905-6",
-            sources=(gears, "hyped_seq.cpu_products", "hyped_seq.torch_run"),
+            sources=(gears, *_READING, *_TORCH),
             expected_failures=_GEARS_FAILS[name],
         )
     geneformer = "hyped_seq.geneformer"
@@ -121,7 +125,7 @@ def hyped_models() -> Iterable[ModelSpec]:
             licence="BSD-3-Clause; published weights: Apache-2.0" if weights else "BSD-3-Clause",
             citation="Theodoris et al. 2023, doi:10.1038/s41586-023-06139-9; "
             "Chen et al. 2024, doi:10.1101/2024.08.16.608180",
-            sources=(geneformer, "hyped_seq.cpu_products", "hyped_seq.torch_run"),
+            sources=(geneformer, "hyped_seq.readers", *_TORCH),
             weights=weights,
         )
 

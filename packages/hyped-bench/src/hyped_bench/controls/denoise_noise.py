@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6.0
-"""Diagonal second difference (Immerkaer 1996): blind to planes and edges along the axes, unit gain on white noise."""
+NORM = np.float32(6.0)
+"""Of the diagonal second difference, the mask 1 -2 1, -2 4 -2, 1 -2 1 (Immerkaer 1996): divided by it, it has unit gain
+on white noise; it is blind to planes and edges along the axes."""
 CORRELATED = 1.5
 """Ratio of the noise that every second pixel shows to what neighbours show from which noise counts as correlated. On
 public images it is 1.1 to 1.3 for confocal and two-photon microscopes (structure adds some), 5 to 6 for wide-field."""
@@ -36,12 +37,11 @@ class NoiseModel:
 
 
 def residuals(plane: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The plane under `LAPLACIAN`, cropped to where it is defined; the plane's noise where there is no signal."""
-    import cv2
-
+    """Diagonal second differences of the plane, where they are defined: its noise where there is no signal."""
     if min(plane.shape) < 3:
         return np.zeros((0, 0), np.float32)
-    return cv2.filter2D(plane, cv2.CV_32F, LAPLACIAN)[1:-1, 1:-1]
+    down = plane[:-2] - 2 * plane[1:-1] + plane[2:]  # the mask is a product of second differences
+    return (down[:, :-2] - 2 * down[:, 1:-1] + down[:, 2:]) / NORM
 
 
 def robust_sigma(values: npt.NDArray[np.float32]) -> float:
@@ -52,7 +52,7 @@ def robust_sigma(values: npt.NDArray[np.float32]) -> float:
 def noise_sigma(plane: npt.NDArray[np.float32]) -> float:
     """Robust standard deviation of the noise, camera units.
 
-    Noise that is alike in neighbouring pixels hides from `LAPLACIAN`, so the largest of the estimates on the plane and
+    Noise that is alike in neighbouring pixels hides from `residuals`, so the largest of the estimates on the plane and
     on its four subsamples of every second pixel is taken; for white noise they agree.
     """
     return max(robust_sigma(residuals(part)) for part in (plane, *_subsamples(plane)))
@@ -92,13 +92,12 @@ def _apparent(plane: npt.NDArray[np.float32], step: int, bins: int) -> float:
 
 def _by_intensity(plane: npt.NDArray[np.float32], bins: int) -> tuple[npt.NDArray, npt.NDArray]:
     """Mean and robust variance of the residuals in bins of the local mean that hold some."""
-    import cv2
-
     values = residuals(plane).ravel()
     if values.size < 50 * bins:
         sigma = robust_sigma(values)
         return (np.array([float(plane.mean())]), np.array([sigma**2])) if sigma > 0 else (np.zeros(0), np.zeros(0))
-    mean = cv2.blur(plane, (3, 3))[1:-1, 1:-1].ravel()
+    rows = plane[:-2] + plane[1:-1] + plane[2:]
+    mean = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]).ravel() / np.float32(9)
     order = np.argsort(mean, kind="stable")
     found = [(float(mean[rows].mean()), robust_sigma(values[rows]) ** 2) for rows in np.array_split(order, bins)]
     usable = np.array([pair for pair in found if pair[1] > 0]).reshape(-1, 2)
@@ -106,7 +105,7 @@ def _by_intensity(plane: npt.NDArray[np.float32], bins: int) -> tuple[npt.NDArra
 
 
 def _passed(correlation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Share of the variance of noise with correlation r^|distance| along each axis that `LAPLACIAN` lets through."""
+    """Share of the variance of noise with correlation r^|distance| along each axis that `residuals` lets through."""
     return ((6 - 8 * correlation + 2 * correlation**2) / 6) ** 2
 
 

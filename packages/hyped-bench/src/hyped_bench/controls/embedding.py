@@ -27,6 +27,7 @@ class PcaConfig(Params):
     """Configuration of `Pca`."""
 
     components: int = Field(50, ge=2)
+    """Length of the embedding."""
     fit_cells: int = Field(2000, ge=10)
     """The axes are learned from at most as many control cells, evenly spread over those given."""
 

@@ -18,7 +18,9 @@ class OtsuConfig(Params):
     channel: str | None = None
     """Plane that shows nuclei; where None ``Cy5`` if it is among the planes, else the first."""
     sigma_px: float = Field(1.0, ge=0)
+    """Width of the Gaussian blur before the threshold, pixels."""
     min_area_px: int = Field(30, ge=0)
+    """Components smaller than this are left out, pixels."""
 
 
 class Otsu:

@@ -247,8 +247,10 @@ def _units(n: int, word: str) -> str:
 
 
 def _numbers(row: Compared) -> str:
-    """``+0.51, 0.42 to 0.61``, with digits enough that the interval's ends differ."""
-    assert row.effect is not None and row.lo is not None and row.hi is not None  # a word was given
+    """``+0.51, 0.42 to 0.61``, with digits enough that the interval's ends differ; ``+0.51`` where there is none."""
+    assert row.effect is not None  # a word was given
+    if row.lo is None or row.hi is None:  # one unit, on which both are the same
+        return f"{row.effect:+.2f}"
     size = max(abs(row.effect), abs(row.lo), abs(row.hi))
     wide = row.hi - row.lo
     digits = 2

@@ -43,7 +43,8 @@ class FastConfig(BlobConfig, PaperConfig):
     def _of_one_recipe(self) -> FastConfig:
         """A parameter of the other recipe is refused: it would do nothing."""
         mine, other = (PaperConfig, BlobConfig) if self.recipe == "paper" else (BlobConfig, PaperConfig)
-        idle = sorted(self.model_fields_set & (set(other.model_fields) - {"channels"}))
+        foreign = self.model_fields_set & (set(other.model_fields) - {"channels"})
+        idle = sorted(name for name in foreign if getattr(self, name) != type(self).model_fields[name].default)
         if idle:
             usable = ", ".join(name for name in mine.model_fields if name != "channels")
             raise ValueError(f"recipe {self.recipe} has no {', '.join(idle)}; its parameters are {usable}")

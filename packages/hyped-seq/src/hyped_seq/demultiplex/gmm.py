@@ -26,6 +26,7 @@ class GmmConfig(Params):
     min_probability: float = Field(0.0, ge=0, le=1)
     """Abstain (Negative) from singlets that are less probable (GMM-Demux: 0.8, of doublets too); 0: never."""
     iterations: int = Field(200, ge=1)
+    """At most as many steps of expectation and maximisation a tag."""
 
 
 class Gmm:
