@@ -9,6 +9,7 @@ from hyped_core.spec import CommandSpec, ModelSpec, Needs
 
 _READING = (
     "hyped_seq.readers", "hyped_seq.ingest.params", "hyped_seq.ingest.perturbations", "hyped_seq.perturb_option",
+    "hyped_seq.hashtags.params",
 )  # fmt: skip
 _TORCH = ("hyped_seq.cpu_products", "hyped_seq.torch_run")
 _BY_PLACE = "weights are drawn for genes by their place: another order of genes is another start"
