@@ -63,7 +63,8 @@ lint: $(STAMP)  ## style and import rules
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.hyped-docs  ## the documentation, docs/_build/html/index.html; a warning is an error
-	@$(BIN)/python -m sphinx -q -E -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@rm -rf docs/_build
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 $(VENV)/.hyped-docs: $(STAMP) docs/requirements.txt

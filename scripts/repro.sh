@@ -16,4 +16,4 @@ python scripts/mend_after_kill.py
 # nothing of the report follows from a released file, so its stages are named beside it
 releases=$(awk '/^[^ #]/ { inside = /^release:/ } inside' params.yaml | sed -n "s/^  \($dataset[^:]*\):.*/release@\1/p")
 # shellcheck disable=SC2086  (one word a stage)
-dvc repro "report@$dataset" $releases
+python scripts/dvc_repro.py "report@$dataset" $releases

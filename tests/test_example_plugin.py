@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hyped_core import Perturbation, RunContext
+from hyped_core import ModelSpec, Perturbation, RunContext
 from hyped_core.contracts import ExpressionPredictor
 from hyped_core.errors import ParamsError
 from hyped_core.plugins.registry import get_model
-from hyped_core.testing import isolated_host, make_distribution
+from hyped_core.testing import check_model, isolated_host, make_distribution
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "examples" / "halfway-model"
@@ -79,6 +79,13 @@ def test_it_predicts_a_share_of_the_summed_changes(model_class, share: float, sp
     unseen = model.predict(control, Perturbation.from_name("C"), context=RunContext())
     np.testing.assert_allclose(unseen.X, before)
     pd.testing.assert_frame_equal(control.to_df(), before)
+
+
+def test_every_check_passes(model_class):
+    spec = ModelSpec("halfway", "expression", "halfway_model.model:Halfway", "halfway_model.model:HalfwayConfig",
+                     seeded=False)
+    records = check_model(spec, lambda values=None: model_class(values or {}))
+    assert len(records) > 30 and not [r for r in records if r.status not in ("passed", "skipped")]
 
 
 def test_a_key_the_config_does_not_know_is_named(model_class):

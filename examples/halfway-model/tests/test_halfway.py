@@ -8,6 +8,13 @@ from halfway_model.model import Halfway, HalfwayConfig
 
 from hyped_core import Perturbation, RunContext
 from hyped_core.contracts import ExpressionPredictor
+from hyped_core.testing import ExpressionPredictorSuite
+
+
+class TestChecks(ExpressionPredictorSuite):
+    """Each check of `hyped plugins check` is a test."""
+
+    model = "halfway_model.model:Halfway"
 
 
 def cells() -> anndata.AnnData:

@@ -51,6 +51,36 @@ BROKEN = {
         HEAD + "@hookimpl\ndef hyped_models():\n    yield ModelSpec('m', 'track', 'not a target')\n",
         "must be an import string",
     ),
+    "endless": (
+        HEAD + "import itertools\n@hookimpl\ndef hyped_models():\n"
+        "    for n in itertools.count():\n        yield ModelSpec(f'm{n}', 'track', 'a:B')\n",
+        "more than 10,000 records",
+    ),
+    "base-exception": (
+        HEAD + "class Stop(BaseException): ...\n@hookimpl\ndef hyped_models():\n    raise Stop\n",
+        "raised Stop",
+    ),
+    "silent-error": (
+        "class Mute(Exception):\n    def __str__(self):\n        raise KeyError\nraise Mute\n",
+        "Mute: (its text cannot be had)",
+    ),
+    "refusing-attributes": (
+        "import sys\nclass Nest:\n    def __getattr__(self, name):\n        raise OSError('no ' + name)\n"
+        "sys.modules[__name__] = Nest()\n",
+        "OSError: no ",
+    ),
+    "subclass": (
+        HEAD + "class Mine(ModelSpec): ...\n@hookimpl\ndef hyped_models():\n    yield Mine('m', 'track', 'a:B')\n",
+        "yielded Mine, expected ModelSpec",
+    ),
+    "wrong-field": (
+        HEAD + "@hookimpl\ndef hyped_models():\n    yield ModelSpec('m', 'track', 'a:B', sources='a.b')\n",
+        "'m' whose sources is str, expected a tuple of text",
+    ),
+    "long-text": (
+        HEAD + "@hookimpl\ndef hyped_models():\n    yield ModelSpec('m', 'track', 'a:B', summary='x' * 20000)\n",
+        "summary has 20,000 characters",
+    ),
     "bad-name": (
         HEAD + "@hookimpl\ndef hyped_models():\n    yield ModelSpec('My Model', 'track', 'a:B')\n",
         "name",
@@ -288,3 +318,100 @@ def test_every_hook_documents_a_working_example():
         exec(compile(example, hook, "exec"), scope)
         (made,) = scope[hook]()
         assert isinstance(made, record)
+
+
+OWN = """
+    from hyped_core import CommandSpec, MetricSpec, ModelSpec, hookimpl
+
+    @hookimpl
+    def hyped_models():
+        yield ModelSpec("ridge", "expression", "{name}:Model")
+        yield ModelSpec("of-{name}", "expression", "{name}:Model")
+
+    @hookimpl
+    def hyped_commands():
+        yield CommandSpec({path!r}, "{name}:run", "run")
+
+    @hookimpl
+    def hyped_metrics():
+        yield MetricSpec("rmse", "expression", "{name}:rmse")
+"""
+
+
+def test_names_of_hypeds_own_packages_are_displaced_by_nobody(tmp_path):
+    from hyped_core.plugins.registry import metrics, models
+
+    text = OWN.format(name="own", path=("bench", "run"))
+    make_distribution(tmp_path, "hyped-bench", {"own_plugin": text}, entry_points={"hyped-bench": "own_plugin"})
+    for number, path in enumerate((("bench", "run"), ("bench",), ("bench", "run", "x"), ("bench", "mine"))):
+        make_distribution(tmp_path, f"lab-{number}", {f"lab{number}": OWN.format(name=f"lab{number}", path=path)})
+    with isolated_host(tmp_path) as host:
+        commands = {item.spec.path: item.plugin.distribution for item in host.collect("hyped_commands")}
+        assert commands == {("bench", "run"): "hyped-bench", ("bench", "mine"): "lab-3"}
+        assert metrics(host).provided("expression/rmse").plugin.distribution == "hyped-bench"
+        assert len(metrics(host).items()) == 1
+        registry = models(host)
+        assert registry.provided("expression/ridge").plugin.distribution == "hyped-bench"
+        assert registry.provided("lab-1:expression/ridge").plugin.distribution == "lab-1"
+        handles = {registry.handle(item, item.spec.name) for item in registry.items()}
+        assert {"ridge", "lab-0:ridge", "lab-1:ridge", "of-own", "of-lab0"} <= handles
+        assert host.record("hyped-bench").state == "active"
+        for number in range(4):
+            record = host.record(f"lab-{number}")
+            assert record.state == "broken" and f"ask for this one as lab-{number}:ridge" in record.reason
+
+
+def test_strangers_of_one_model_name_are_told_so_and_work(tmp_path):
+    for name in ("first", "second"):
+        text = GOOD.format(name="same")
+        make_distribution(tmp_path, f"lab-{name}", {f"{name}_plugin": text})
+    with isolated_host(tmp_path) as host:
+        assert len(host.collect("hyped_models")) == 2
+        assert host.record("lab-first").state == "active"
+        assert "'expression/same' is registered by lab-second too" in host.record("lab-first").note
+
+
+def test_the_advice_blocks_the_stranger_alone(tmp_path):
+    """Where a stranger took the name of another's plugin, blocking that name would take out the other."""
+    make_distribution(tmp_path, "good", {"good_plugin": GOOD.format(name="good")})
+    text = GOOD.format(name="thief")
+    make_distribution(tmp_path, "thief", {"thief_plugin": text}, entry_points={"good": "thief_plugin"})
+    with isolated_host(tmp_path) as host:
+        (broken,) = host.broken
+        assert "HYPED_BLOCK_PLUGINS=thief" in broken.mend
+    with isolated_host(tmp_path, block=("thief",)) as host:
+        assert [item.spec.name for item in host.collect("hyped_models")] == ["good"]
+
+
+def test_what_a_stranger_writes_below_sys_stdout_is_not_data(tmp_path, capfd):
+    text = "import os\nos.write(1, b'from below')\n" + HEAD + (
+        "@hookimpl\ndef hyped_models():\n    os.write(1, b'and in the hook')\n    return []\n"
+    )
+    make_distribution(tmp_path, "deep", {"deep_plugin": text})
+    with isolated_host(tmp_path) as host:
+        host.collect("hyped_models")
+    os.write(1, b"data")
+    out, err = capfd.readouterr()
+    assert out == "data" and "from below" in err and "and in the hook" in err
+
+
+def test_damaged_metadata_is_hidden_from_other_libraries(tmp_path):
+    info = make_distribution(tmp_path, "garbled", {"garbled_plugin": ""})
+    (info / "entry_points.txt").write_bytes(b"[other]\nx = \xff\n")
+    make_distribution(tmp_path, "zebra", {"zebra_plugin": GOOD.format(name="zebra")})
+    code = (
+        "from importlib.metadata import entry_points, version\n"
+        "try:\n    entry_points(group='hyped')\nexcept UnicodeDecodeError:\n    print('fails')\n"
+        "from hyped_core.plugins.host import PluginHost\n"
+        "host = PluginHost()\n"
+        "print(sorted(point.name for point in entry_points(group='hyped') if not point.name.startswith('hyped-')))\n"
+        "print(version('garbled'), host.record('garbled'))\n"
+        "import subprocess, sys\n"
+        "child = 'import hyped_core; from importlib.metadata import entry_points; print(len(entry_points()) > 0)'\n"
+        "print(subprocess.run([sys.executable, '-c', child], capture_output=True, text=True).stdout.strip())"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    fails, points, garbled, child = done.stdout.splitlines()
+    assert fails == "fails" and "'zebra'" in points and garbled == "1.0 None", done.stderr
+    assert child == "True", "and from those of the processes it starts"

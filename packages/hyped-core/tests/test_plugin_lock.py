@@ -176,6 +176,29 @@ def test_an_import_that_the_spec_does_not_name_is_noted(lab, code, unseen):
     assert len(said) == len(notes) == int(unseen)
 
 
+@pytest.mark.parametrize(
+    "content", [b"def f(:\n", b"x = 1\x00\n", b"\xff\xfe\x00", b"# coding: none\n", b"(" * 5000 + b")" * 5000]
+)
+def test_a_source_that_is_none_spoils_its_own_entry_alone(lab, content):
+    before = locked(lab)[0]["models"]
+    (lab / "lablock/blur.py").write_bytes(content)
+    entries, notes = locked(lab)
+    assert entries["models"] == {"expression": before["expression"]}
+    assert len(notes) == 1 and notes[0].startswith("denoise/blur of lablock left out")
+
+
+def test_a_broken_or_absent_stranger_leaves_the_others_entries_as_they_are(lab):
+    alone = locked(lab)[0]
+    broken = "from hyped_core import ModelSpec, hookimpl\n"
+    models = "    yield ModelSpec('blur', 'track', 'ruin_model:Blur')\n    1 / 0\n"
+    broken += f"@hookimpl\ndef hyped_models():\n{models}"
+    make_distribution(lab, "ruin", {"ruin_plugin": broken, "ruin_model": "class Blur: ..."})
+    assert locked(lab)[0] == alone
+    (lab / "ruin_plugin.py").write_text(broken.replace("    1 / 0\n", ""))
+    beside = locked(lab)[0]
+    assert beside["models"].pop("track").keys() == {"blur"} and beside == alone
+
+
 def test_modules_of_a_model():
     spec = ModelSpec("m", "track", "a.b:C", config="a.c:D", sources=("a.z", "a.b"))
     assert model_modules(spec) == ["a.b", "a.c", "a.z"]

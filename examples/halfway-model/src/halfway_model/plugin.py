@@ -15,4 +15,5 @@ def hyped_models() -> Iterable[ModelSpec]:
         config="halfway_model.model:HalfwayConfig",
         summary="A share of the sum of the single perturbations' changes",
         licence="BSD-3-Clause",
+        seeded=False,
     )

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyped_bench.plain_options import plain_options
+from hyped_bench.plain_options import plain_options, process_options, trial_options
+from hyped_bench.runs.said import end_run, page_of, raise_with_removal, table_of
 from hyped_core.errors import ParamsError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from hyped_bench.runner import Job, Result
+
+__all__ = ["page_of", "run", "table_of"]
 
 _PARAMS = (
     "FILE.yaml#SECTION: a task's section (its `sources` and, beside them, `models`, `design`, `runners`), "
@@ -35,6 +39,7 @@ _PARAMS = (
 )  # fmt: skip
 @click.option("--split", "kind", help="With --cells: what is held out, e.g. unseen_perturbation or unseen_condition.")
 @plain_options("--cells")
+@trial_options
 @click.option("--metrics", type=click.Path(path_type=Path), help="Write one model's metrics to this JSON, alone.")
 @click.option("--record", type=click.Path(path_type=Path), help="Write one model's record to this folder, alone.")
 @click.option(
@@ -49,6 +54,7 @@ _PARAMS = (
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:0.")
 @click.option("--deterministic", is_flag=True, help="Hold torch to operations that repeat themselves, without TF32.")
 @click.option("--keep-going", is_flag=True, help="A failing model gets nulls and its reason; the exit code is 0.")
+@process_options
 @click.option("--timing", is_flag=True, help="Also write timing.json into records (differs between equal runs).")
 @click.option("--json", "as_json", is_flag=True, help="Metrics as JSON on stdout: by model; by task, then model.")
 @click.option("--dry-run", is_flag=True, help="Say what would be run, on how much data and roughly how long.")
@@ -60,6 +66,8 @@ def run(
     kind: str | None,
     max_cells: int | None,
     kept: tuple[str, ...],
+    plugin: Path | None,
+    smoke: bool,
     metrics: Path | None,
     record: Path | None,
     out: Path | None,
@@ -67,6 +75,9 @@ def run(
     seeds: int,
     device: str,
     deterministic: bool,
+    time_limit: float | None,
+    memory_limit: float | None,
+    here: bool,
     keep_going: bool,
     timing: bool,
     as_json: bool,
@@ -79,11 +90,20 @@ def run(
     that could see cells it is scored on ends the run with exit code 3. With --out a run that is stopped goes on where
     it was, and what did not change is not run again.
 
+    Models of packages other than HYPED's run in processes of their own, within limits of time and memory; so do those
+    that ask for an environment of their own.
+
     With --metrics FILE and --record DIR, for one --model of one task, that model is run alone and nothing is said
     of others: what a stage of the pipeline does.
     """
+    from hyped_bench.runs.strangers import Limits, place_models
+    from hyped_core.plugins.host import default_host
+
     tasks = tasks or (("expression",) if cells is not None else ())
-    if (metrics or record) and (len(names) != 1 or len(tasks) != 1 or out):
+    alone = bool(metrics or record)
+    if plugin is not None:
+        tasks, names = _of_plugin(plugin, tasks, names, reference, smoke=smoke, cells=cells)
+    if alone and (len(names) != 1 or len(tasks) != 1 or out):
         raise UsageError(
             "--metrics and --record are for exactly one --model of one --task", mend="use --out DIR for several"
         )
@@ -91,29 +111,70 @@ def run(
         from hyped_core.remote.determinism import make_deterministic
 
         make_deterministic()
-    jobs = _jobs(_section(reference, cells, kind, max_cells, kept), tasks, seed=seed, device=device)
-    chosen = {job.name: _chosen(job, names, alone=bool(metrics or record)) for job in jobs}
-    _check_names(jobs, names, chosen)
-    if dry_run:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hyped-bench-"))
+        place = Path(folder) / "out" if out is None else out
+        if smoke:
+            _check_smoke(reference, cells, kind, max_cells, kept)
+            section = _smoke_section(place if out is not None and not dry_run else Path(folder), tasks, seed)
+        else:
+            section = _section(reference, cells, kind, max_cells, kept)
+        jobs = _jobs(section, tasks, seed=seed, device=device)
+        chosen = {job.name: _chosen(job, names, alone=alone, smoke=smoke) for job in jobs}
+        _check_names(jobs, names, chosen)
+        for broken in default_host().broken:
+            click.echo(f"note: the plugin {broken.name} ({broken.distribution} {broken.version}) is broken: "
+                       f"{broken.reason}\n  to mend: {broken.mend}", err=True)  # fmt: skip
         for job in jobs:
-            click.echo(_plan(job, chosen[job.name], seeds))
-        return
-    if metrics or record:
-        _run_alone(jobs[0], names[0], metrics, record, _seeds(seed, seeds), keep_going=keep_going, timing=timing)
-        return
-    with tempfile.TemporaryDirectory(prefix="hyped-bench-") as scratch:
-        place = Path(scratch) if out is None else out
+            place_models(job, chosen[job.name], Limits(time_limit, memory_limit, here))
+        if dry_run:
+            for job in jobs:
+                click.echo(_plan(job, chosen[job.name], seeds))
+            return
+        if alone:
+            _run_alone(jobs[0], names[0], metrics, record, _seeds(seed, seeds), keep_going=keep_going, timing=timing)
+            return
         results = {}
         for job in jobs:
             if not chosen[job.name]:
                 continue
             results[job.name] = _run_task(job, chosen[job.name], place, _seeds(seed, seeds), timing=timing)
             if not as_json:
-                click.echo(page_of(results[job.name], place, job.name, titled=len(jobs) > 1))
-    if as_json:
-        said = {task: {r.model: r.metrics for r in found} for task, found in results.items()}
-        click.echo(json.dumps(said if len(jobs) > 1 else next(iter(said.values())), indent=2, sort_keys=True))
-    _end(results, names, out, keep_going)
+                click.echo(page_of(results[job.name], place, job.name, titled=len(jobs) > 1, smoke=smoke))
+        if as_json:
+            said = {task: {r.model: r.metrics for r in found} for task, found in results.items()}
+            click.echo(json.dumps(said if len(jobs) > 1 else next(iter(said.values())), indent=2, sort_keys=True))
+        end_run(results, names, out, keep_going, every=plugin is not None)
+
+
+def _of_plugin(
+    plugin: Path, tasks: Sequence[str], names: Sequence[str], reference: str | None, *, smoke: bool, cells: Path | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tasks and models of a plugin in a folder, as far as they were not named."""
+    from hyped_bench.smoke import chosen_of, use_plugin
+
+    if reference is None and cells is None and not smoke:
+        raise UsageError("what is it run on?", mend="--smoke for a first trial, else --params REF or --cells FILE.h5ad")
+    found = use_plugin(plugin)
+    wanted, theirs = chosen_of(found, tasks, plugin)
+    return tuple(wanted), tuple(names) or tuple(theirs)
+
+
+def _check_smoke(
+    reference: str | None, cells: Path | None, kind: str | None, max_cells: int | None, kept: Sequence[str]
+) -> None:
+    if reference is not None or cells is not None or kind is not None or max_cells is not None or kept:
+        raise UsageError("--smoke has data of its own", mend="leave --params, --cells and what goes with it out")
+
+
+def _smoke_section(folder: Path, tasks: Sequence[str], seed: int) -> dict[str, Any]:
+    """Tiny data of the tasks named, or of all, in a new folder ``data``."""
+    from hyped_bench.smoke import smoke_sections
+    from hyped_core.io.atomic import remove
+    from hyped_core.spec import TASKS
+
+    remove(folder / "data")
+    return smoke_sections(folder / "data", tuple(dict.fromkeys(tasks)) or TASKS, seed)
 
 
 def _seeds(first: int, count: int) -> range:
@@ -163,12 +224,23 @@ def _jobs(section: Any, names: Sequence[str], *, seed: int, device: str) -> list
     return found
 
 
-def _chosen(job: Job, names: Sequence[str], *, alone: bool) -> list[str]:
-    """What is run of a task: the models named or all, and the controls and references."""
+def _chosen(job: Job, names: Sequence[str], *, alone: bool, smoke: bool = False) -> list[str]:
+    """What is run of a task: the models named or all, and the controls and references.
+
+    Strangers' models that share a name are told apart by their distributions.
+    """
+    from hyped_bench.runs.strangers import clashing_apart
+
     if alone or not job.task.needs_model:
         return list(names) or job.models()
+    if smoke:
+        from hyped_bench.smoke import controls_of_bench, strangers_of
+
+        own = [name for name in names if name in {*_registered(job), *_handles(job)}] if names else strangers_of(job)
+        rest = [name for name in (*controls_of_bench(job), *own, *job.references())]
+        return list(dict.fromkeys(rest)) if own or not names else []
     if not names:
-        return [*job.models(), *job.references()]
+        return [*clashing_apart(job.name, job.models()), *job.references()]
     known = {*_registered(job), *job.references(), *job.runners}
     own = [name for name in names if name.rpartition(":")[2] in known or name in known]
     if not own:
@@ -182,6 +254,13 @@ def _registered(job: Job) -> list[str]:
     from hyped_core.plugins.registry import models
 
     return [i.spec.name for i in models().items() if i.spec.task == job.name]
+
+
+def _handles(job: Job) -> list[str]:
+    from hyped_core.plugins.registry import models
+
+    items = [i for i in models().items() if i.spec.task == job.name]
+    return [f"{i.plugin.distribution}:{i.spec.name}" for i in items]
 
 
 def _check_names(jobs: Sequence[Job], names: Sequence[str], chosen: dict[str, list[str]]) -> None:
@@ -219,8 +298,9 @@ def _run_alone(
 ) -> None:
     """One model, its files and nothing else."""
     from hyped_bench.records import write_metrics, write_record
-    from hyped_bench.runner import raise_for, run_model
+    from hyped_bench.runner import run_model
     from hyped_bench.runs.seeds import differs_by_seed, merge_seeds
+    from hyped_bench.runs.strangers import complaint
 
     job.load()
     if len(seeds) > 1 and differs_by_seed(job, name):
@@ -233,51 +313,9 @@ def _run_alone(
     if record is not None:
         write_record(record, job, result, timing=timing)
     if not keep_going:
-        raise_for(result, record)
+        raise_with_removal(result, record)
     if result.status != "ok":
-        click.echo(f"{result.model}: {result.status}: {result.reason}", err=True)
-
-
-def page_of(results: list[Result], out: Path, task: str, *, titled: bool = False) -> str:
-    """The table of a task and the verdicts below it, on these results alone, whatever else lies in ``out``."""
-    from hyped_bench.runs.verdicts import verdict_lines
-
-    parts = [task] if titled else []
-    parts.append(table_of(results))
-    lines, notes = verdict_lines(out / "records", task, [r.model for r in results])
-    for note in notes:
-        click.echo(f"{task}: {note}", err=True)
-    if lines:
-        parts += ["", *lines]
-    return "\n".join(parts) + ("\n" if titled else "")
-
-
-def _end(results: dict[str, list[Result]], names: Sequence[str], out: Path | None, keep_going: bool) -> None:
-    """Say which models failed; the only one named ends the command."""
-    from hyped_bench.runner import raise_for
-
-    for task, found in results.items():
-        for result in found:
-            if result.status == "ok":
-                continue
-            if [result.model] == list(names) and len(results) == 1 and not keep_going:
-                raise_for(result, None if out is None else out / "records" / task / result.model.replace(":", "_"))
-            click.echo(f"{result.model}: {result.status}: {result.reason}", err=True)
-
-
-def table_of(results: list[Result]) -> str:
-    """Aligned table of the task's leading metrics, one line a model."""
-    from hyped_core.cli.tables import aligned
-    from hyped_core.plugins.registry import tasks
-
-    keys = list(tasks().get(results[0].task).metrics)
-    rows = []
-    for result in results:
-        values = [result.metrics.get(key) for key in keys]
-        rows.append(
-            [result.model, result.kind, result.status, *("-" if v is None else f"{v:.4g}" for v in values)]
-        )
-    return aligned(["model", "kind", "status", *keys], rows)
+        click.echo(complaint(result), err=True)
 
 
 def _plan(job: Job, names: list[str], seeds: int) -> str:

@@ -1,8 +1,9 @@
-"""Options that `hyped bench run --cells` and `hyped bench score --truth` share: which cells of the file are used."""
+"""Groups of options: which cells of a file are used (`bench run`, `bench score`), and where strangers' models run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,3 +24,31 @@ def plain_options(file_option: str) -> Callable[[Callable[..., Any]], Callable[.
         )(command)  # fmt: skip
 
     return add
+
+
+def trial_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--plugin`` (``plugin``) and ``--smoke`` (``smoke``)."""
+    command = click.option(
+        "--smoke", is_flag=True,
+        help="Instead, for a first trial: tiny simulated data of each task, under a minute, and the model's place "
+        "among the controls. Without --model or --plugin: every installed model that is not HYPED's own.",
+    )(command)  # fmt: skip
+    return click.option(
+        "--plugin", type=click.Path(path_type=Path), metavar="DIR",
+        help="Use the plugin whose source (with pyproject.toml) is in this folder, installed or not; run its models.",
+    )(command)  # fmt: skip
+
+
+def process_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--time-limit`` (``time_limit``), ``--memory-limit`` (``memory_limit``) and ``--here`` (``here``)."""
+    command = click.option(
+        "--here", is_flag=True, help="Run strangers' models in this process, without limits: for a debugger."
+    )(command)
+    command = click.option(
+        "--memory-limit", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+        help="Memory that a model in a process of its own may take. Default for strangers: 80 % of the machine's.",
+    )(command)  # fmt: skip
+    return click.option(
+        "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+        help="How long a model in a process of its own may work on one task. Default for strangers: 3600.",
+    )(command)  # fmt: skip

@@ -184,3 +184,42 @@ REQUIRED_METHODS: dict[str, Sequence[str]] = {
     "track": ("track",),
     "demultiplex": ("assign",),
 }
+
+OPTIONAL_MEMBERS: dict[str, tuple[str, ...]] = {
+    "CellEmbedder": ("fit", "facts"),
+    "Denoiser": ("fit", "neighbours", "denoise_frames"),
+    "Demultiplexer": ("forced_call", "doublet_probability", "margin"),
+    "Tracker": ("unassigned_reason",),
+}
+"""Protocol -> what its docstring leaves to a model: methods, attributes and, of tables, columns."""
+
+ADDED_IN: dict[str, str] = {
+    "ImageMeta": "0.1.0",
+    "ExpressionPredictor": "0.1.0",
+    "ExpressionPredictor.fit": "0.1.0",
+    "ExpressionPredictor.predict": "0.1.0",
+    "CellEmbedder": "0.1.0",
+    "CellEmbedder.embed": "0.1.0",
+    "CellEmbedder.embed_perturbed": "0.1.0",
+    "CellEmbedder.fit": "0.1.0",
+    "CellEmbedder.facts": "0.1.0",
+    "Denoiser": "0.1.0",
+    "Denoiser.denoise": "0.1.0",
+    "Denoiser.fit": "0.1.0",
+    "Denoiser.neighbours": "0.1.0",
+    "Denoiser.denoise_frames": "0.1.0",
+    "Segmenter": "0.1.0",
+    "Segmenter.segment": "0.1.0",
+    "Tracker": "0.1.0",
+    "Tracker.track": "0.1.0",
+    "Tracker.unassigned_reason": "0.1.0",
+    "Demultiplexer": "0.1.0",
+    "Demultiplexer.assign": "0.1.0",
+    "Demultiplexer.forced_call": "0.1.0",
+    "Demultiplexer.doublet_probability": "0.1.0",
+    "Demultiplexer.margin": "0.1.0",
+    "Trainable": "0.1.0",
+    "Trainable.save": "0.1.0",
+    "Trainable.load": "0.1.0",
+}
+"""Contract, or ``Contract.member`` -> the hyped-core it came with: what a plugin's ``hyped-core>=`` has to name."""

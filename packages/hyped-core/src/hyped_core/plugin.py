@@ -17,6 +17,12 @@ def hyped_commands() -> Iterable[CommandSpec]:
     yield CommandSpec(("models", "info"), f"{cli}.models:model_info", "Describe a model and its config.")
     yield CommandSpec(("models", "fetch"), f"{cli}.models:fetch_model", "Fetch a model's published weights.")
     yield CommandSpec(("plugins", "list"), f"{cli}.plugins:list_plugins", "List plugins and their state.")
+    yield CommandSpec(("plugins", "check"), f"{cli}.plugins_check:check_plugins", "Check a plugin: all that is wrong.")
+    yield CommandSpec(
+        ("plugins", "environments"), f"{cli}.plugins_environments:list_environments",
+        "List and remove environments made for models.",
+    )  # fmt: skip
+    yield CommandSpec(("plugins", "new"), f"{cli}.plugins_new:new_plugin", "Write the package of a new model plugin.")
     yield CommandSpec(("plugins", "lock"), f"{cli}.plugins:lock_plugins", "Write plugins.lock.yaml.")
     yield CommandSpec(("data", "fetch"), f"{cli}.data_fetch:fetch_data", "Fetch a dataset by its manifest.")
     yield CommandSpec(("data", "use"), f"{cli}.data_fetch:use_data", "Add a dataset to the pipeline.")

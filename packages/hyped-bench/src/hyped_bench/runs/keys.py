@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from hyped_core.plugins.sources import model_modules, source_hash
 from hyped_core.remote.determinism import VARIABLE
 
 KEY_SCHEMA = 1
+LOOK_S = 120.0
+"""How long a process of its own may take to say which model it has and how that is configured."""
 _TASK_CODE = ("tasks", "metrics", "splits", "references", "readers", "frames")
 """Parts of hyped-bench that decide what a task's numbers are."""
 _CORE_CODE = ("hyped_core.splits",)
@@ -108,6 +111,9 @@ def _remote_parts(
     except UnknownNameError:
         provided = None
     runner = read_runner(job.runners[name], f"{job.name}/runners/{name}")
+    asked = {"requirements": list(runner.requirements)} if runner.requirements else {}
+    if runner.seconds is None or runner.seconds > LOOK_S:
+        runner = replace(runner, seconds=LOOK_S)  # it is looked at, not run: a hang is found soon
     with RemoteModel(job.name, name, runner, values=values, design=job.design, provided=provided) as remote:
         return {
             "model": name,
@@ -116,6 +122,7 @@ def _remote_parts(
             "version": remote.version,
             "source": remote.sha256,
             "python": runner.python,
+            **asked,
         }
 
 

@@ -13,7 +13,9 @@ from hyped_bench.runner.jobs import Job, Result
 from hyped_bench.runner.work import run_model
 from hyped_bench.runs.keys import Hashes, changed_parts, key_parts
 from hyped_bench.runs.seeds import differs_by_seed, merge_seeds
-from hyped_core.errors import HypedError, InvalidDataError, MissingFileError
+from hyped_bench.runs.strangers import find_provided, unknown, unusable
+from hyped_bench.splits import LeakError
+from hyped_core.errors import HypedError, InvalidDataError, MissingFileError, ParamsError
 from hyped_core.io.atomic import remove, write_json
 from hyped_core.plugins.host import PluginHost
 
@@ -94,7 +96,12 @@ def _one(
     kind, more = ("seeds", (str(seed),)) if several else ("records", ())
     record = places.of(kind, job.name, name, *more)
     key = places.of("keys", job.name, f"{name}-{seed}.json" if several else f"{name}.json")
-    parts = key_parts(job, name, seed, hashes, host)
+    try:
+        parts = key_parts(job, name, seed, hashes, host)
+    except ParamsError as error:
+        if not _is_strangers_fault(job, name, error, host):
+            raise
+        parts = None  # it fails below, and is recorded so
     called = f"{job.name}: {name}" + (f", seed {seed}" if several else "")
     found, why = _finished(record, key, parts)
     if found is not None:
@@ -118,16 +125,38 @@ def _one(
 
 
 def _run(job: Job, name: str, seed: int, host: PluginHost | None) -> Result:
-    """The model's result; a reference that these data do not allow is unavailable, which harms no other."""
+    """The model's result; a reference that these data do not allow is unavailable, which harms no other.
+
+    Nor does a name that two plugins claim, or a stranger's model that refuses what nobody gave it, or gives what no
+    task can score.
+    """
+    if (error := unknown(job, name, host)) is not None:
+        return unusable(job, name, str(error), seed)
     try:
         return run_model(job, name, host=host, seed=None if seed == job.task.context.seed else seed)
+    except LeakError:
+        raise
     except InvalidDataError as error:
-        if name not in job.references():
+        if name in job.references():
+            made = unusable(job, name, str(error), seed, "unavailable")
+            made.kind, made.distribution, made.exit_code = "reference", "hyped-bench", 5
+            return made
+        if not _is_strangers_fault(job, name, error, host):
             raise
-        blank: dict[str, Any] = dict.fromkeys(sorted(job.task.metric_keys()))
-        made = Result(job.name, name, "reference", "hyped-bench", "", "unavailable", str(error), blank, {})
-        made.exit_code, made.seed = 5, seed
-        return made
+        return unusable(job, name, str(error), seed, host=host)
+    except Exception as error:
+        if not _is_strangers_fault(job, name, error, host):
+            raise
+        said = f"what it gave cannot be scored: {type(error).__name__}: {error}"
+        return unusable(job, name, said, seed, host=host)
+
+
+def _is_strangers_fault(job: Job, name: str, error: Exception, host: PluginHost | None) -> bool:
+    """Whether an error that would end the run is a stranger's model's: HYPED's own and what the user said are not."""
+    provided = None if not job.task.needs_model else find_provided(job.name, name, host)
+    if provided is None or provided.plugin.own:
+        return False
+    return not (isinstance(error, ParamsError) and job.configs.get(name))
 
 
 def _finished(record: Path, key: Path, parts: dict[str, Any] | None) -> tuple[Result | None, str]:

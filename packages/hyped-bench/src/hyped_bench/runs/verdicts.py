@@ -30,6 +30,8 @@ def verdict_lines(records: Path, task: str, models: Collection[str] | None = Non
         found = judge_entries(entries, task, judged)
     except HypedError as error:  # the table stands, whatever keeps verdicts from being given
         return [], [f"no verdicts: {error}"]
+    except Exception as error:  # noqa: BLE001  a stranger's scores may be what no judge has seen
+        return [], [f"no verdicts: {type(error).__name__}: {error}".rstrip(": ")]
     general = [s for s in found.summaries if not s.metric]
     chosen = [s for s in general if s.kind == "model"]
     notes = [f"not scored, so nothing is held against it: {name}" for name in found.missing_controls]

@@ -30,7 +30,7 @@ DEBUG_VARIABLE = "HYPED_DEBUG"
 GROUPS = {
     "data": "Datasets and containers: fetch, use, assemble, info, validate.",
     "models": "Registered models: list, info, fetch.",
-    "plugins": "Plugins and their state: list, lock.",
+    "plugins": "Plugins: new, check, list, lock, environments.",
     "imaging": "Movies: CZI to frames, nuclei, tracks and phases.",
     "seq": "Counts: matrices and hashtags to annotated cells.",
     "bench": "The benchmark: run, score, compare, report.",

@@ -15,13 +15,20 @@ from hyped_core.plugins.host import default_host
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout.")
 @click.option("--verbose", is_flag=True, help="With the tracebacks of broken plugins, on stderr.")
-def list_plugins(as_json: bool, verbose: bool) -> None:
+@click.option("--again", is_flag=True, help="Look anew at the plugins of others, whatever was found before.")
+def list_plugins(as_json: bool, verbose: bool, again: bool) -> None:
     """List plugins with their state; a broken one with the reason and the command that mends it.
 
-    broken: something of it could not be used; what is not named in the reason stays in use.
+    broken: something of it could not be used; what is not named in the reason stays in use. A plugin of others is
+    first looked at in a process of its own, once for each of its versions; one that does harm there is left out.
     """
     from hyped_core.cli.tables import aligned
 
+    if again:
+        from hyped_core.plugins.probe import forget
+
+        forget()
+        default_host.cache_clear()
     host = default_host()
     plugins = host.check()
     counts = {id(plugin): {hook: 0 for hook in HOOKS} for plugin in plugins}
@@ -35,6 +42,7 @@ def list_plugins(as_json: bool, verbose: bool) -> None:
                 "distribution": plugin.distribution,
                 "version": plugin.version,
                 "module": plugin.module,
+                "folder": plugin.folder,
                 "state": plugin.state,
                 "reason": plugin.reason,
                 "mend": plugin.mend,
@@ -58,8 +66,10 @@ def list_plugins(as_json: bool, verbose: bool) -> None:
             )
         click.echo(aligned(("plugin", "package", "version", "state", "provides"), rows))
         for plugin in plugins:
-            if plugin.reason or plugin.note:
-                click.echo(f"\n{plugin.name}: {'; '.join(filter(None, (plugin.reason, plugin.note)))}")
+            origin = f"from {plugin.folder}" if plugin.folder else ""
+            if plugin.reason or plugin.note or origin:
+                owner = f"{plugin.name} ({plugin.distribution} {plugin.version})"
+                click.echo(f"\n{owner}: {'; '.join(filter(None, (origin, plugin.reason, plugin.note)))}")
             if plugin.mend:
                 click.echo(f"  to mend: {plugin.mend}")
     if verbose:

@@ -3,95 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
-import inspect
+import itertools
 import os
 import sys
 import time
-import traceback
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint
-from typing import Any, Literal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pluggy
 
-from hyped_core.errors import PluginError
+from hyped_core.errors import HypedError, PluginError
+from hyped_core.plugins.acceptance import MOST_RECORDS, clashes, misspelt_hooks, take
+from hyped_core.plugins.compatibility import hook_note, requirement_refusals
 from hyped_core.plugins.discovery import find_points, normal_name, owner_of, precedence
+from hyped_core.plugins.folder import FolderDistribution, plugin_folders
 from hyped_core.plugins.hookspecs import HOOKS, PROJECT, HypedHooks
-from hyped_core.spec import API_VERSION, ModelSpec
+from hyped_core.plugins.record import (
+    BLOCK_VARIABLE,
+    PROBING_VARIABLE,
+    SLOW_IMPORT_S,
+    PluginRecord,
+    Provided,
+    plain,
+    said,
+)
+from hyped_core.plugins.streams import descriptor_to_stderr, stdout_to_stderr
 
-BLOCK_VARIABLE = "HYPED_BLOCK_PLUGINS"
+__all__ = [
+    "BLOCK_VARIABLE", "PROBING_VARIABLE", "SLOW_IMPORT_S", "STRICT_VARIABLE", "PluginHost", "PluginRecord", "Provided",
+    "default_host", "stdout_to_stderr",
+]  # fmt: skip
+
 STRICT_VARIABLE = "HYPED_STRICT_PLUGINS"
-SLOW_IMPORT_S = 0.3
-"""A plugin module that takes longer than this to import is noted as slow: every command pays for it."""
-
-
-@dataclass(slots=True)
-class PluginRecord:
-    """A plugin as the host sees it.
-
-    Attributes
-    ----------
-    name : the entry point's name.
-    distribution, version : the package that declares it.
-    module : the module the entry point names.
-    blocked : why it was left out on purpose, or empty.
-    faults : what could not be used: place (``load`` or a hook's name) -> reasons. All else stays in use.
-    traceback : of its failures, for ``hyped plugins list --verbose``.
-    load_s : seconds its import took.
-    hooks : names of the hooks it implements.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    blocked: str = ""
-    faults: dict[str, list[str]] = field(default_factory=dict)
-    traceback: str = ""
-    load_s: float = 0.0
-    hooks: tuple[str, ...] = ()
-
-    @property
-    def state(self) -> Literal["active", "broken", "blocked"]:
-        """``broken`` where anything of it could not be used, whichever hook was asked first."""
-        if self.blocked:
-            return "blocked"
-        return "broken" if self.faults else "active"
-
-    @property
-    def reason(self) -> str:
-        """Why it is blocked, or everything that could not be used; the same whatever was asked for first."""
-        order = ["load", *HOOKS]
-        places = sorted(self.faults, key=lambda place: (order.index(place) if place in order else 99, place))
-        return self.blocked or "; ".join(reason for place in places for reason in self.faults[place])
-
-    @property
-    def mend(self) -> str:
-        """The command that gets rid of a broken plugin."""
-        if self.state != "broken":
-            return ""
-        return f"pip uninstall {self.distribution}, or set {BLOCK_VARIABLE}={self.name}"
-
-    @property
-    def note(self) -> str:
-        """What is worth saying about a plugin that works."""
-        notes = []
-        if self.state == "active" and not self.hooks:
-            notes.append("implements no hook of HYPED")
-        if self.load_s > SLOW_IMPORT_S:
-            notes.append(f"slow: its import takes {self.load_s:.2f} s, which every command pays")
-        return "; ".join(notes)
-
-
-@dataclass(frozen=True, slots=True)
-class Provided:
-    """One contribution and the plugin it came from."""
-
-    spec: Any
-    plugin: PluginRecord
 
 
 class PluginHost:
@@ -106,10 +53,17 @@ class PluginHost:
         Entry points to load; those of the group ``hyped`` where None.
     path
         Folders to look for distributions in, instead of ``sys.path``.
+    folders
+        Source folders of plugins that count as installed (see `hyped_core.plugins.folder`).
     block
         Names of entry points or distributions to leave out (default: ``HYPED_BLOCK_PLUGINS``, commas).
     strict
         Raise on the first broken plugin instead of recording it (default: ``HYPED_STRICT_PLUGINS``).
+    probe
+        Look at strangers' plugins in a process of their own before they are imported in this one, and leave out
+        those that did harm there (see `hyped_core.plugins.probe`).
+    guard
+        Keep stdout from plugins' code while it is imported and asked.
     """
 
     def __init__(
@@ -117,13 +71,17 @@ class PluginHost:
         points: Iterable[EntryPoint] | None = None,
         *,
         path: list[str] | None = None,
+        folders: Sequence[Path] = (),
         block: Iterable[str] | None = None,
         strict: bool | None = None,
+        probe: bool = False,
+        guard: bool = True,
     ) -> None:
         if block is None:
             block = os.environ.get(BLOCK_VARIABLE, "").split(",")
         self._block = {normal_name(name) for name in block if name.strip()}
         self._strict = os.environ.get(STRICT_VARIABLE, "") not in ("", "0") if strict is None else strict
+        self._guard = guard
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(HypedHooks)
         self._collected: dict[str, list[Provided]] = {}
@@ -131,20 +89,24 @@ class PluginHost:
         self.plugins: list[PluginRecord] = []
         unreadable: list[tuple[str, Exception]] = []
         if points is None:
-            points, unreadable = find_points(path)
+            points, unreadable = find_points(path, folders)
         for name, error in unreadable:
-            record = PluginRecord(name, name, "unknown", "")
-            self.plugins.append(record)
-            self.refuse(record, "load", f"its entry points cannot be read: {_said(error)}", error)
-        for point in sorted(points, key=precedence):
-            self._load(point)
+            self._note_unreadable(name, error)
+        waiting = [(self._announce(point, probe), point) for point in sorted(points, key=precedence)]
+        if probe:
+            self._probe([(record, point) for record, point in waiting if record.state == "active" and not record.own])
+        for record, point in waiting:
+            if record.state == "active" or record.writes_stdout:
+                self._load(record, point)
 
     def register(self, module: Any, name: str, distribution: str = "", version: str = "0") -> PluginRecord:
         """Register an object with hook implementations, as an entry point of ``distribution`` would be."""
         record = PluginRecord(name, distribution or name, version, getattr(module, "__name__", name))
+        self._check_name(record)
         self.plugins.append(record)
         self._collected.clear()
-        self._register(module, record)
+        if record.state == "active":
+            self._register(module, record)
         return record
 
     def record(self, name: str) -> PluginRecord | None:
@@ -166,131 +128,183 @@ class PluginHost:
         """Everything the usable plugins contribute to ``hook``, in the order of the plugins' names.
 
         A plugin that raises or yields something that is not the hook's record loses the contributions
-        in question; the others are untouched.
+        in question; the others are untouched. What HYPED's own packages contribute is displaced by nobody
+        (`hyped_core.plugins.acceptance.clashes`).
         """
         if hook not in HOOKS:
             raise PluginError(f"there is no hook {hook!r}", mend=f"hooks: {', '.join(HOOKS)}")
         if hook not in self._collected:
-            self._collected[hook] = [
-                provided for record in list(self._usable) for provided in self._drain(hook, record)
-            ]
+            provided = [item for record in list(self._usable) for item in self._drain(hook, record)]
+            for item, reason, leave_out in list(clashes(hook, provided)):
+                self.refuse(item.plugin, hook, reason)
+                if leave_out:
+                    provided = [other for other in provided if other is not item]
+            self._collected[hook] = provided
         return self._collected[hook]
 
     def refuse(
-        self, record: PluginRecord, hook: str, reason: str, error: BaseException | None = None
+        self, record: PluginRecord, hook: str, reason: str, error: BaseException | None = None, advice: str = ""
     ) -> None:
         """Note that something of a plugin cannot be used (raises where the host is strict)."""
-        reasons = record.faults.setdefault(hook, [])
-        if reason not in reasons:
-            reasons.append(reason)
-            if error is not None:
-                record.traceback += "".join(traceback.format_exception(error))
+        record.fault(hook, reason, error, advice)
         if self._strict:
             raise PluginError(
                 reason, where=f"{record.name} ({record.distribution})", mend=record.mend
             ) from error
 
-    def _load(self, point: EntryPoint) -> None:
-        distribution, version = owner_of(point)
-        record = PluginRecord(point.name, distribution, version, point.value)
+    def _note_unreadable(self, name: str, error: Exception) -> None:
+        """A distribution, or a source folder by its path, whose entry points could not be read."""
+        is_folder = os.sep in name
+        shown = Path(name).name if is_folder else name
+        record = PluginRecord(plain(shown), plain(shown), "unknown", "", folder=plain(name) if is_folder else "")
         self.plugins.append(record)
+        if isinstance(error, HypedError):
+            self.refuse(record, "load", f"{error.where}: {error.message}", error, (error.mend or "").partition("\n")[0])
+        else:
+            self.refuse(record, "load", f"its entry points cannot be read: {said(error)}", error)
+
+    def _announce(self, point: EntryPoint, probe: bool) -> PluginRecord:
+        """The record of a plugin that is not yet imported, with what already speaks against it."""
+        distribution, version = owner_of(point)
+        folder = str(point.dist.folder) if isinstance(point.dist, FolderDistribution) else ""
+        record = PluginRecord(*map(plain, (point.name, distribution, version, point.value)), folder=folder)
         if {normal_name(point.name), normal_name(distribution)} & self._block:
             record.blocked = f"named in {BLOCK_VARIABLE}"
-            return
-        started = time.perf_counter()
+        elif probe and not record.own and os.environ.get(PROBING_VARIABLE):
+            record.blocked = f"{plain(os.environ[PROBING_VARIABLE])} started this command while it was being loaded"
+        else:
+            self._check_name(record)
+            if record.state == "active" and not record.own and point.dist is not None:
+                self._check_requirements(record, point)
+        self.plugins.append(record)
+        return record
+
+    def _check_name(self, record: PluginRecord) -> None:
+        first = next((p for p in self.plugins if p.name == record.name and p.state == "active"), None)
+        if first is not None:
+            owners = f"two distributions call their plugin {record.name!r}: {first.distribution} and "
+            complaint = f"{owners}{record.distribution}"
+            if first.distribution == record.distribution:
+                complaint = f"{first.distribution} names two plugins {record.name!r}"
+            self.refuse(record, "load", complaint)
+
+    def _check_requirements(self, record: PluginRecord, point: EntryPoint) -> None:
+        assert point.dist is not None
         try:
-            with stdout_to_stderr():
-                module = point.load()
-        except (Exception, SystemExit) as error:
-            self.refuse(record, "load", f"fails on import: {_said(error)}", error)
+            refusals = requirement_refusals(point.dist)
+        except Exception:
+            record.notes.append("its metadata cannot be read")
             return
+        for refusal in refusals:
+            self.refuse(record, "load", refusal.reason, advice=refusal.mend)
+
+    def _probe(self, waiting: list[tuple[PluginRecord, EntryPoint]]) -> None:
+        """Leave out strangers that do harm, before any of them is imported here."""
+        if not waiting:
+            return
+        from hyped_core.plugins.probe import verdicts
+
+        for (record, _), verdict in zip(waiting, verdicts([point for _, point in waiting])):
+            record.writes_stdout = verdict.writes_stdout
+            if verdict.harm:
+                record.traceback = verdict.trace
+                self.refuse(record, verdict.place, verdict.harm)
+            elif verdict.writes_stdout:
+                self.refuse(record, "load", "writes to stdout, where data belong; it is sent to stderr")
+
+    def _load(self, record: PluginRecord, point: EntryPoint) -> None:
+        started = time.perf_counter()
+        before = set() if record.own else set(sys.modules)
+        try:
+            with self._kept_apart(record):
+                module = point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.refuse(record, "load", f"fails on import: {said(error)}", error)
+            return
+        finally:
+            if not record.own:
+                _forget_impostors(before)
         record.load_s = time.perf_counter() - started
         self._register(module, record)
 
     def _register(self, module: Any, record: PluginRecord) -> None:
-        if self._manager.has_plugin(record.name):
-            first = self.record(record.name)
-            other = first.distribution if first else record.distribution
-            said = f"two distributions call their plugin {record.name!r}: {other} and {record.distribution}"
-            if other == record.distribution:
-                said = f"{other} names two plugins {record.name!r}"
-            self.refuse(record, "load", said)
-            return
-        for name, complaint in _misspelt_hooks(module):
-            self.refuse(record, name, complaint)
         try:
-            self._manager.register(module, name=record.name)
-        except Exception as error:
+            with self._kept_apart(record):
+                complaints = list(misspelt_hooks(module))
+                self._manager.register(module, name=record.name)
+                hooks = tuple(hook for hook in HOOKS if getattr(module, hook, None) is not None)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             if self._manager.has_plugin(record.name):
                 self._manager.unregister(name=record.name)
-            self.refuse(record, "load", " ".join(_said(error).split()), error)
+            self.refuse(record, "load", " ".join(said(error).split()), error)
             return
-        record.hooks = tuple(hook for hook in HOOKS if getattr(module, hook, None) is not None)
+        for name, complaint in complaints:
+            self.refuse(record, name, complaint)
+        record.hooks = hooks
+        record.notes += filter(None, map(hook_note, hooks))
         self._usable.append(record)
 
     def _drain(self, hook: str, record: PluginRecord) -> list[Provided]:
-        implementation = getattr(self._manager.get_plugin(record.name), hook, None)
-        if implementation is None:
+        if hook not in record.hooks:
             return []
+        kept: list[Provided] = []
+        refused: list[tuple[str, str]] = []
         try:
-            with stdout_to_stderr():
-                result = implementation()
-                specs = [] if result is None else list(result)
-        except (Exception, SystemExit) as error:
-            self.refuse(record, hook, f"{hook} raised {_said(error)}", error)
+            with self._kept_apart(record):
+                result = getattr(self._manager.get_plugin(record.name), hook)()
+                specs = [] if result is None else list(itertools.islice(result, MOST_RECORDS + 1))
+                for spec in specs:
+                    refusal = take(hook, spec, record)
+                    if refusal is None:
+                        kept.append(Provided(spec, record))
+                    else:
+                        refused.append(refusal)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self.refuse(record, hook, f"{hook} raised {said(error)}", error)
             return []
-        kept = []
-        for spec in specs:
-            refusal = _refusal(hook, spec)
-            if refusal is None:
-                kept.append(Provided(spec, record))
-            else:
-                self.refuse(record, hook, refusal)
+        if len(specs) > MOST_RECORDS:
+            self.refuse(record, hook, f"{hook} yields more than {MOST_RECORDS:,} records")
+            return []
+        for reason, advice in refused:
+            self.refuse(record, hook, plain(reason), advice=advice)
         return kept
 
-
-@contextlib.contextmanager
-def stdout_to_stderr() -> Iterator[None]:
-    """While a plugin's code is imported, what it prints goes to stderr: stdout is data."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _misspelt_hooks(module: Any) -> Iterator[tuple[str, str]]:
-    """Hook implementations that no hook is waiting for, each with a complaint."""
-    for name in dir(module):
-        if name in HOOKS:
-            continue
-        try:
-            value = inspect.getattr_static(module, name)
-        except AttributeError:
-            continue
-        close = difflib.get_close_matches(name, HOOKS, n=1)
-        marked = isinstance(getattr(value, f"{PROJECT}_impl", None), dict)
-        unmarked = name.startswith("hyped_") and inspect.isfunction(value) and close
-        if marked or unmarked and value.__module__ == getattr(module, "__name__", ""):
-            hint = f"did you mean {close[0]!r}?" if close else f"hooks: {', '.join(HOOKS)}"
-            yield name, f"there is no hook {name!r}; {hint}"
+    @contextlib.contextmanager
+    def _kept_apart(self, record: PluginRecord) -> Iterator[None]:
+        """While a plugin's code runs: what it prints goes to stderr, and a ``hyped`` it starts loads no strangers."""
+        if not self._guard:
+            yield
+            return
+        with stdout_to_stderr():
+            if record.own:
+                yield
+                return
+            before = os.environ.get(PROBING_VARIABLE)
+            os.environ[PROBING_VARIABLE] = record.name
+            try:
+                with descriptor_to_stderr(record.writes_stdout):
+                    yield
+            finally:
+                if before is None:
+                    os.environ.pop(PROBING_VARIABLE, None)
+                else:
+                    os.environ[PROBING_VARIABLE] = before
 
 
-def _refusal(hook: str, spec: Any) -> str | None:
-    """Why a contribution cannot be taken, or None where it can."""
-    expected = HOOKS[hook]
-    if not isinstance(spec, expected):
-        return f"{hook} yielded {type(spec).__name__}, expected {expected.__name__}"
-    if isinstance(spec, ModelSpec) and spec.api_version != API_VERSION:
-        return (
-            f"model {spec.key} was written for api_version {spec.api_version}, "
-            f"this hyped-core offers {API_VERSION}"
-        )
-    return None
+def _forget_impostors(before: set[str]) -> None:
+    """Drop what a plugin put into ``sys.modules`` that is no module: who looks through it expects modules."""
+    for name in set(sys.modules) - before:
+        if ModuleType not in type(sys.modules[name]).__mro__:
+            del sys.modules[name]
 
 
 @functools.cache
 def default_host() -> PluginHost:
-    """The host of this process, loaded once."""
-    return PluginHost()
+    """The host of this process, loaded once: everything installed, and the folders in ``HYPED_PLUGIN_FOLDERS``."""
+    return PluginHost(folders=plugin_folders(), probe=True)

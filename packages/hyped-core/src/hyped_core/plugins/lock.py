@@ -9,6 +9,7 @@ import yaml
 
 from hyped_core.errors import HypedError
 from hyped_core.plugins.host import PluginHost
+from hyped_core.plugins.record import plain
 from hyped_core.plugins.registry import models
 from hyped_core.plugins.sources import model_modules, source_hash, undeclared_modules
 
@@ -31,8 +32,9 @@ def lock_entries(host: PluginHost | None = None) -> tuple[dict[str, Any], list[s
         try:
             digest = source_hash(model_modules(spec))
             unseen = undeclared_modules(spec)
-        except (HypedError, OSError, SyntaxError) as error:
-            notes.append(f"{spec.key} of {item.plugin.distribution} left out: {error}")
+        except (HypedError, OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            # ValueError: null bytes; the last two: nesting without end. A stranger's source may hold anything
+            notes.append(f"{spec.key} of {item.plugin.distribution} left out: {plain(str(error))}")
             continue
         if unseen:
             notes.append(

@@ -17,7 +17,8 @@ S = TypeVar("S")
 class Registry(Generic[S]):
     """Names of one kind. A name that two distributions claim is an error only for who asks for it.
 
-    ``get("distribution:name")`` names one of two claimants; a bare name needs to be unique.
+    ``get("distribution:name")`` names one of two claimants; a bare name needs to be unique. HYPED's own packages keep
+    their names: a stranger's contribution of such a name is found as ``distribution:name`` only.
     """
 
     def __init__(self, kind: str, provided: list[Provided], key: Any, broken: Sequence[str] = ()) -> None:
@@ -47,7 +48,8 @@ class Registry(Generic[S]):
 
     def handle(self, item: Provided, name: str) -> str:
         """What to call ``item`` so that only it is meant: ``name``, or ``distribution:name`` in a clash."""
-        return f"{item.plugin.distribution}:{name}" if len(self._by_key[self._key(item.spec)]) > 1 else name
+        claimants = _rightful(self._by_key[self._key(item.spec)])
+        return name if claimants == [item] else f"{item.plugin.distribution}:{name}"
 
     def provided(self, name: str) -> Provided:
         """The contribution called ``name`` and the plugin it came from.
@@ -63,6 +65,8 @@ class Registry(Generic[S]):
         items = self._by_key.get(bare, [])
         if distribution:
             items = [item for item in items if item.plugin.distribution == distribution]
+        else:
+            items = _rightful(items)
         if not items:
             close = difflib.get_close_matches(bare, self.names(), n=3)
             mend = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(self.names())}"
@@ -86,6 +90,11 @@ class Registry(Generic[S]):
     def get(self, name: str) -> S:
         """The record called ``name``."""
         return self.provided(name).spec
+
+
+def _rightful(items: list[Provided]) -> list[Provided]:
+    """Of several that claim a name those of HYPED's own packages, where there are any."""
+    return [item for item in items if item.plugin.own] or items
 
 
 def _registry(kind: str, hook: str, key: Any, host: PluginHost | None) -> Registry[Any]:

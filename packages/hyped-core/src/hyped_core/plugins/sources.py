@@ -21,7 +21,7 @@ def locate(module: str) -> Path:
     PluginError
         There is no such module, or it has no file (a built-in, a namespace without code).
     """
-    found = _find(module)
+    found = find_module(module)
     if found is None:
         raise PluginError("there is no such module", where=module, mend="reinstall the package it belongs to")
     if found.submodule_search_locations:
@@ -33,8 +33,8 @@ def locate(module: str) -> Path:
     return Path(found.origin)
 
 
-def _find(module: str) -> ModuleSpec | None:
-    """The import system's record of ``module``, walking down from the top-level package's folder."""
+def find_module(module: str) -> ModuleSpec | None:
+    """The import system's record of ``module``, walking down from the top-level package; nothing is imported."""
     top, *rest = module.split(".")
     try:
         found = find_spec(top)
@@ -105,7 +105,7 @@ def undeclared_modules(spec: ModelSpec) -> list[str]:
         if module.partition(".")[0] == top
         and module != top
         and not any(module == known or module.startswith(f"{known}.") for known in declared)
-        and _find(module) is not None
+        and find_module(module) is not None
         and not locate(module).is_dir()
     )
 

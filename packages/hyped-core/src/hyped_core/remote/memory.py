@@ -1,8 +1,11 @@
-"""Main memory of a process, measured over a stretch of its work: Linux's high-water mark, which can be set back."""
+"""Memory of this process over a stretch of its work, and of another with all that came of it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import time
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
@@ -39,22 +42,96 @@ def reset_peak() -> bool:
 
 
 def group_memory_mb(group: int) -> float:
-    """Resident memory of a process group in MB from ``/proc``; 0 where there is none.
+    """Resident memory of a process group in MB from ``/proc``; 0 where there is none."""
+    return Family(group, "").look()[1]
 
-    The address space is not looked at: libraries for GPUs reserve far more of it than they ever use.
+
+class Family:
+    """All processes that came of one: those of its group, and those that left it, told by a variable they inherited.
+
+    Without a mark the group alone counts. It is looked at through ``/proc``; where there is none, the group
+    alone is ended and its memory is 0.
     """
-    total, page = 0, os.sysconf("SC_PAGE_SIZE")
+
+    def __init__(self, group: int, mark: str) -> None:
+        self.group = group
+        self._mark = mark.encode()
+        self._known: dict[tuple[int, str], bool] = {}
+
+    def members(self) -> list[int]:
+        """Ids of the processes that run now."""
+        found, seen = [], {}
+        for name in _processes():
+            try:
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+                key = (name, fields[19])  # with its start: ids are given again
+                ours = int(fields[2]) == self.group or self._known.get(key)
+                if ours is None and self._mark:
+                    ours = self._mark in Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+            except (OSError, IndexError):
+                continue  # it ended meanwhile, or is another user's
+            seen[key] = bool(ours)
+            if ours and fields[0] not in "ZX":
+                found.append(name)
+        self._known = seen
+        return found
+
+    def look(self) -> tuple[int, float]:
+        """How many there are, and the sum of their resident memory in MB: pages that they share count for each.
+
+        The address space is not looked at: libraries for GPUs reserve far more of it than they ever use.
+        """
+        total, page, members = 0, os.sysconf("SC_PAGE_SIZE"), self.members()
+        for pid in members:
+            try:
+                total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page
+            except (OSError, IndexError):
+                continue
+        return len(members), total / 2**20
+
+    def memory_mb(self) -> float:
+        """Their memory together in MB, shared pages counted once; slower than `look`."""
+        total = 0
+        for pid in self.members():
+            try:
+                text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+                total += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+            except (OSError, IndexError, StopIteration):
+                continue
+        return total / 1024
+
+    def kill(self) -> None:
+        """End them all, those too that start while this goes on."""
+        for _ in range(100):
+            rest = self.members()
+            if not rest and Path("/proc/self/stat").exists():
+                return
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.group, signal.SIGKILL)
+            for pid in rest:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            if not rest:
+                return
+            time.sleep(0.01)
+
+
+def machine_memory_gb() -> float | None:
+    """Main memory of this machine, or what its control group may have, in 10**9 bytes; None where it cannot be told."""
+    found = []
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            found.append(int(Path(place).read_text()))
+    return min(found) / 1e9 if found else None
+
+
+def _processes() -> list[int]:
     try:
-        entries = [path.name for path in Path("/proc").iterdir() if path.name.isdigit()]
+        return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
     except OSError:
-        return 0.0
-    for name in entries:
-        try:
-            if os.getpgid(int(name)) == group:
-                total += int(Path(f"/proc/{name}/statm").read_text().split()[1]) * page
-        except (OSError, IndexError):
-            continue  # it ended meanwhile, or is another user's
-    return total / 2**20
+        return []
 
 
 def _field(name: str) -> float | None:

@@ -13,22 +13,29 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hyped_core import errors
-from hyped_core.errors import HypedError, MissingHardwareError, PluginError
+from hyped_core.errors import HypedError, MissingHardwareError, ParamsError, PluginError
 from hyped_core.remote.exchange import line
-from hyped_core.remote.memory import group_memory_mb
+from hyped_core.remote.memory import Family
 
 PROTOCOL = 1
 LOOK_S = 0.05
 """Seconds between two looks at the memory of the process and its children."""
 STDERR_LINES = 20
 """Lines of stderr that are kept to say why a process died."""
+MOST_PROCESSES = 1000
+"""A model with more at once multiplies without end, and is ended before the machine is."""
+_MARK = "HYPED_WORKER"
+"""Variable by which what came of a worker is known, wherever it went."""
+_PATHS = ("PYTHONPATH", "HYPED_PLUGIN_FOLDERS", "HYPED_CACHE")
+"""Variables whose relative paths are made absolute: the worker works in another folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,25 @@ class Runner:
     seconds : how long the process may work for one model, start and exchange included; None for no limit.
     memory_gb : main memory (10**9 bytes resident) of the process and its children together; None for no limit.
     env : environment variables beside the host's.
+    requirements : in place of ``python``: what to install, in pip's words, into an environment that HYPED makes
+        (`hyped_core.remote.environments`).
+    runner : ``process``, or ``here`` for a model that is to run in the host's own process.
     """
 
     python: str = sys.executable
     seconds: float | None = None
     memory_gb: float | None = None
     env: dict[str, str] = field(default_factory=dict)
+    requirements: tuple[str, ...] = ()
+    runner: Literal["process", "here"] = "process"
+
+    def __post_init__(self) -> None:
+        if self.requirements and self.python != sys.executable:
+            raise ParamsError(
+                "python and requirements exclude each other",
+                where="a runner",
+                mend="name the interpreter of an environment that is there, or what to install into a new one",
+            )
 
 
 class RemoteError(PluginError):
@@ -71,11 +91,13 @@ class WorkerProcess:
         self._tail: deque[str] = deque(maxlen=STDERR_LINES)
         self._replies: queue.Queue[bytes | None] = queue.Queue()
         self.folder = Path(tempfile.mkdtemp(prefix="hyped-remote-"))
+        self._mark = uuid.uuid4().hex
         try:
             self._process = self._start()
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
+        self._family = Family(self._process.pid, f"{_MARK}={self._mark}")
         self._threads = [
             threading.Thread(target=self._read_replies, daemon=True),
             threading.Thread(target=self._read_stderr, daemon=True),
@@ -101,17 +123,28 @@ class WorkerProcess:
         self.close()
 
     def _start(self) -> subprocess.Popen[bytes]:
+        """The process, in an empty folder of its own: what a model writes or deletes around it is not the user's."""
+        python = self.runner.python
+        if os.sep in python:
+            python = str(Path(python).expanduser().absolute())  # links stay: they say which environment it is
         variables = dict(os.environ)
-        if Path(self.runner.python) != Path(sys.executable):
+        if Path(python) != Path(sys.executable):
             for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"):
                 variables.pop(name, None)
-        variables |= {name: str(value) for name, value in self.runner.env.items()}
+        variables |= {name: str(value) for name, value in self.runner.env.items()} | {_MARK: self._mark}
+        for name in _PATHS:
+            if variables.get(name):
+                parts = [part for part in variables[name].split(os.pathsep) if part]
+                variables[name] = os.pathsep.join(str(Path(p).absolute()) for p in parts)
+        place = self.folder / "work"
+        place.mkdir()
         try:
             return subprocess.Popen(
-                [self.runner.python, "-m", "hyped_core.remote.worker", str(self.folder)],
+                [python, "-m", "hyped_core.remote.worker", str(self.folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                cwd=place,
                 env=variables,
                 start_new_session=True,
             )
@@ -134,18 +167,20 @@ class WorkerProcess:
         MissingHardwareError
             It took more memory than it may.
         """
-        try:
-            assert self._process.stdin is not None
-            self._process.stdin.write(line(request))
-            self._process.stdin.flush()
-        except (BrokenPipeError, ValueError, OSError):
-            pass  # it is gone: waiting says how
+        threading.Thread(target=self._send, args=(line(request),), daemon=True).start()
         reply = self._wait(on_progress)
         self.peak_memory_mb = max(self.peak_memory_mb, reply.get("peak_memory_mb") or 0.0)
         self.peak_gpu_memory_mb = reply.get("peak_gpu_memory_mb") or self.peak_gpu_memory_mb
         if "error" in reply:
             raise _error_in(reply["error"])
         return reply["ok"]
+
+    def _send(self, text: bytes) -> None:
+        """Write a request; apart from the waiting, since a process that reads nothing holds up who writes."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(ValueError, OSError):  # it is gone: waiting says how
+            self._process.stdin.write(text)
+            self._process.stdin.flush()
 
     def _wait(self, on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         started = time.monotonic()
@@ -155,13 +190,17 @@ class WorkerProcess:
                 try:
                     text = self._replies.get(timeout=LOOK_S)
                 except queue.Empty:
-                    continue
+                    if self._process.poll() is None:
+                        continue
+                    text = self._last_reply()  # its children may hold the pipe open
                 if text is None:
                     raise self._died()
                 try:
                     message = json.loads(text)
                 except json.JSONDecodeError as error:
                     raise PluginError("wrote something else than replies", where=self.who) from error
+                if not isinstance(message, dict):
+                    raise PluginError("wrote something else than replies", where=self.who)
                 if "progress" not in message:
                     return message
                 on_progress(message)
@@ -171,23 +210,34 @@ class WorkerProcess:
         finally:
             self.spent_s += time.monotonic() - started
 
+    def _last_reply(self) -> bytes | None:
+        try:
+            return self._replies.get(timeout=0.5)
+        except queue.Empty:
+            return None
+
     def _check_limits(self, spent: float) -> None:
         limit = self.runner.seconds
         if limit is not None and spent > limit:
             raise PluginError(
                 f"took longer than the {limit:g} seconds it may and was ended",
                 where=self.who,
-                mend="raise runners/<model>/seconds, or give it less to do",
+                mend="raise --time-limit or runners/<model>/seconds, or give it less to do",
             )
-        used = group_memory_mb(self._process.pid)
-        self.peak_memory_mb = max(self.peak_memory_mb, used)
+        count, used = self._family.look()
+        if count > MOST_PROCESSES:
+            raise PluginError(f"had {count} processes at once and was ended", where=self.who)
         bound = self.runner.memory_gb
         if bound is not None and used * 2**20 > bound * 1e9:
-            raise MissingHardwareError(
-                f"took {used * 2**20 / 1e9:.1f} GB of memory, more than the {bound:g} GB it may, and was ended",
-                where=self.who,
-                mend="raise runners/<model>/memory_gb, or give it less to do",
-            )
+            used = self._family.memory_mb() if count > 1 else used
+            if used * 2**20 > bound * 1e9:
+                self.peak_memory_mb = max(self.peak_memory_mb, used)
+                raise MissingHardwareError(
+                    f"took {used * 2**20 / 1e9:.1f} GB of memory, more than the {bound:g} GB it may, and was ended",
+                    where=self.who,
+                    mend="raise --memory-limit or runners/<model>/memory_gb, or give it less to do",
+                )
+        self.peak_memory_mb = max(self.peak_memory_mb, used)
 
     def _died(self) -> HypedError:
         """What to say of a process that closed its pipe."""
@@ -203,7 +253,7 @@ class WorkerProcess:
                 where=self.who,
                 mend=f"{self.runner.python} -m pip install hyped-core",
             )
-        said = "stopped answering" if code is None else f"ended with exit code {code}"
+        said = "closed its connection to HYPED" if code is None else f"ended with exit code {code}"
         if code is not None and code < 0:
             name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
             said = f"was killed by signal {name}"
@@ -230,8 +280,7 @@ class WorkerProcess:
         if self._closed:
             return
         self._closed = True
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # the group: children may outlive the process
+        self._family.kill()  # children may outlive the process
         self._process.wait()
         for thread in self._threads:
             thread.join(timeout=1)

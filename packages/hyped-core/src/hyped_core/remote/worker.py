@@ -6,6 +6,7 @@ stdin, replies go to what was stdout; the model itself finds an empty stdin, and
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -27,6 +28,7 @@ from hyped_core.spec import ModelSpec, Needs, import_target
 PROTOCOL = 1
 LOCAL_ONLY = ("denoise_frames",)
 """Methods that take or give functions and frames one by one: they stay in one process."""
+FOLDERS_VARIABLE = "HYPED_PLUGIN_FOLDERS"
 REPORT_S = 0.2
 """Seconds between two reports of a loop's progress."""
 
@@ -151,6 +153,7 @@ def _told(model: Any, name: str) -> Any:
 def spec_out(spec: ModelSpec) -> dict[str, Any]:
     """A spec as JSON."""
     fields = {name: getattr(spec, name) for name in ModelSpec.__slots__ if name != "needs"}
+    fields["expected_failures"] = dict(spec.expected_failures)
     needs = {name: getattr(spec.needs, name) for name in Needs.__slots__}
     return {**fields, "needs": needs}
 
@@ -158,21 +161,39 @@ def spec_out(spec: ModelSpec) -> dict[str, Any]:
 def spec_in(value: dict[str, Any]) -> ModelSpec:
     """The spec that `spec_out` was given."""
     needs = {**value["needs"], "modules": tuple(value["needs"]["modules"])}
-    return ModelSpec(**{**value, "needs": Needs(**needs), "sources": tuple(value["sources"])})
+    tuples = {name: tuple(value.get(name, ())) for name in ("sources", "environment")}
+    return ModelSpec(**{**value, "needs": Needs(**needs), **tuples})
 
 
 def find_spec(request: dict[str, Any]) -> tuple[ModelSpec, tuple[str, str]]:
-    """The model as it is registered here, else as the host knows it; with distribution and version."""
+    """The model as it is registered here, else as the host knows it; with distribution and version.
+
+    A host of the same interpreter says where the packages are: then what it knows holds, and no plugin is loaded.
+    """
+    known = request.get("spec")
+    if known is not None and "paths" in known:
+        _put_on_path(known["paths"])
+        return spec_in(known["spec"]), (known["distribution"], known["version"])
     from hyped_core.plugins.registry import models
 
     registry = models()
     prefix, _, bare = request["name"].rpartition(":")
     name = f"{prefix}:{request['task']}/{bare}" if prefix else f"{request['task']}/{bare}"
-    known = request.get("spec")
     if known is not None and f"{request['task']}/{bare}" not in registry.names():
         return spec_in(known["spec"]), (known["distribution"], known["version"])
     provided = registry.provided(name)
     return provided.spec, (provided.plugin.distribution, provided.plugin.version)
+
+
+def _put_on_path(places: list[str]) -> None:
+    """Make the model's packages importable, those of source folders in use too."""
+    if os.environ.get(FOLDERS_VARIABLE):
+        from hyped_core.plugins.folder import folder_distribution, plugin_folders, put_on_path
+
+        for folder in plugin_folders():
+            with contextlib.suppress(HypedError):  # another plugin's affair
+                put_on_path(folder_distribution(folder))
+    sys.path[:0] = [place for place in places if place not in sys.path]
 
 
 def error_out(error: BaseException) -> dict[str, Any]:

@@ -1,0 +1,82 @@
+"""What `hyped bench run` says at the end of a task: table, verdicts, a trial's place, and who failed and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hyped_core.errors import HypedError
+
+if TYPE_CHECKING:
+    from hyped_bench.runner import Result
+
+
+def raise_with_removal(result: Result, record: Path | None) -> None:
+    """Raise the error a single failed model ends with; a stranger's with the commands that remove it."""
+    from hyped_bench.runner import raise_for
+    from hyped_bench.runs.strangers import how_to_remove
+
+    try:
+        raise_for(result, record)
+    except HypedError as error:
+        error.mend = "; ".join(filter(None, (error.mend, how_to_remove(result.task, result.model)))) or None
+        raise
+
+
+def page_of(results: list[Result], out: Path, task: str, *, titled: bool = False, smoke: bool = False) -> str:
+    """The table of a task and the verdicts below it, on these results alone, whatever else lies in ``out``."""
+    from hyped_bench.runs.verdicts import verdict_lines
+
+    parts = [task] if titled else []
+    parts.append(table_of(results))
+    lines, notes = verdict_lines(out / "records", task, [r.model for r in results])
+    for note in notes:
+        click.echo(f"{task}: {note}", err=True)
+    if lines:
+        parts += ["", *lines]
+    if smoke:
+        from hyped_bench.smoke import place_lines
+
+        parts += ["", *place_lines(results)]
+    return "\n".join(parts) + ("\n" if titled else "")
+
+
+def end_run(
+    results: dict[str, list[Result]], names: Sequence[str], out: Path | None, keep_going: bool, *, every: bool = False
+) -> None:
+    """Say which models failed; the only one named ends the command, with ``every`` each one that was named does."""
+    from hyped_bench.runs.strangers import complaint
+
+    ending: list[tuple[Result, Path | None]] = []
+    for task, found in results.items():
+        for result in found:
+            if result.status == "ok":
+                continue
+            single = [result.model] == list(names) and len(results) == 1
+            if (single or every and result.model in names) and not keep_going:
+                place = None if out is None else out / "records" / task / result.model.replace(":", "_")
+                ending.append((result, place))
+            else:
+                click.echo(complaint(result), err=True)
+    for result, _ in ending[1:]:
+        click.echo(complaint(result), err=True)
+    if ending:
+        raise_with_removal(*ending[0])
+
+
+def table_of(results: list[Result]) -> str:
+    """Aligned table of the task's leading metrics, one line a model."""
+    from hyped_core.cli.tables import aligned
+    from hyped_core.plugins.registry import tasks
+
+    keys = list(tasks().get(results[0].task).metrics)
+    rows = []
+    for result in results:
+        values = [result.metrics.get(key) for key in keys]
+        rows.append(
+            [result.model, result.kind, result.status, *("-" if v is None else f"{v:.4g}" for v in values)]
+        )
+    return aligned(["model", "kind", "status", *keys], rows)

@@ -1,0 +1,144 @@
+"""Where each model of a run works: strangers' in processes of their own with limits, HYPED's own in this one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hyped_bench.runner.jobs import Job, Result, Status
+from hyped_core.errors import HypedError
+from hyped_core.plugins.folder import FOLDERS_VARIABLE
+from hyped_core.plugins.host import BLOCK_VARIABLE, PluginHost
+from hyped_core.plugins.registry import Provided, get_model, models
+
+SECONDS = 3600.0
+"""How long a stranger's model may work on one task where nothing else is said."""
+MEMORY_SHARE = 0.8
+"""Share of the machine's memory that it may take where nothing else is said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the command line says of models in processes of their own.
+
+    Attributes
+    ----------
+    seconds, memory_gb : bounds for each of them; what the parameter file or the defaults say where None.
+    here : strangers' models run in this process, where the parameter file does not say otherwise.
+    """
+
+    seconds: float | None = None
+    memory_gb: float | None = None
+    here: bool = False
+
+
+def place_models(job: Job, names: Sequence[str], limits: Limits, host: PluginHost | None = None) -> None:
+    """Fill ``job.runners`` for the models named: who runs in a process of its own, where, and with which bounds.
+
+    A model of a distribution other than HYPED's own does, and one whose spec asks for an environment. What the
+    parameter file says of a model goes before, ``runner: here`` too; bounds of the command line go before its.
+    """
+    from hyped_core.remote.host import read_runner
+
+    for name in names:
+        if not job.task.needs_model or name in job.task.reference_names:
+            continue
+        said = job.runners.get(name)
+        runner = None if said is None else read_runner(said, f"{job.name}/runners/{name}")
+        if runner is not None and runner.runner == "here":
+            del job.runners[name]
+            continue
+        provided = find_provided(job.name, name, host)
+        asked = () if provided is None else provided.spec.environment
+        stranger = provided is not None and not provided.plugin.own
+        if runner is None and not asked and (limits.here or not stranger):
+            continue
+        settled: dict[str, Any] = dict(said or {})
+        if asked and "python" not in settled and "requirements" not in settled:
+            settled["requirements"] = list(asked)
+        memory = _default_memory_gb() if stranger or runner is None else None
+        for key, given, otherwise in (
+            ("seconds", limits.seconds, SECONDS if stranger or runner is None else None),
+            ("memory_gb", limits.memory_gb, memory),
+        ):
+            value = given if given is not None else settled.get(key) or otherwise
+            if value is not None:
+                settled[key] = value
+        job.runners[name] = settled
+
+
+def find_provided(task: str, name: str, host: PluginHost | None = None) -> Provided | None:
+    """The model as it is registered here; None where it is not, or where two strangers claim the name."""
+    distribution, _, bare = name.rpartition(":")
+    try:
+        return models(host).provided(f"{distribution}:{task}/{bare}" if distribution else f"{task}/{bare}")
+    except HypedError:
+        return None
+
+
+def clashing_apart(task: str, names: Sequence[str], host: PluginHost | None = None) -> list[str]:
+    """The names, with ``distribution:name`` where strangers claim one: for each of them, or beside HYPED's own."""
+    claims: dict[str, list[Provided]] = {}
+    for item in models(host).items():
+        if item.spec.task == task:
+            claims.setdefault(item.spec.name, []).append(item)
+    apart: list[str] = []
+    for name in names:
+        items = claims.get(name, [])
+        if len(items) < 2 or len({item.plugin.distribution for item in items}) < 2:
+            apart.append(name)
+            continue
+        apart += [name] if any(item.plugin.own for item in items) else []
+        apart += [f"{item.plugin.distribution}:{name}" for item in items if not item.plugin.own]
+    return list(dict.fromkeys(apart))
+
+
+def how_to_remove(task: str, name: str, host: PluginHost | None = None) -> str:
+    """The commands that get rid of a stranger's model; empty for HYPED's own."""
+    provided = find_provided(task, name, host)
+    if provided is None or provided.plugin.own:
+        return ""
+    plugin = provided.plugin
+    way = f"pip uninstall {plugin.distribution}"
+    if getattr(plugin, "folder", ""):
+        way = f"leave its folder out (--plugin, {FOLDERS_VARIABLE})"
+    return f"{way}, or set {BLOCK_VARIABLE}={plugin.name}"
+
+
+def complaint(result: Result, host: PluginHost | None = None) -> str:
+    """What is said of a model without a score: whose it is, why, and how to get rid of a stranger's."""
+    said, _, mend = result.reason.partition("\n  to mend: ")
+    owner = f" ({result.distribution} {result.version})" if result.distribution else ""
+    ways = "; ".join(filter(None, (mend, how_to_remove(result.task, result.model, host))))
+    return f"{result.model}{owner}: {result.status}: {said}" + (f"\n  to mend: {ways}" if ways else "")
+
+
+def unknown(job: Job, name: str, host: PluginHost | None = None) -> HypedError | None:
+    """Why a model cannot be looked up: two strangers claim its name, or nobody does; None where it can."""
+    if not job.task.needs_model or name in job.task.reference_names or name in job.runners:
+        return None
+    try:
+        get_model(job.name, name, host)
+    except HypedError as error:
+        return error
+    return None
+
+
+def unusable(
+    job: Job, name: str, reason: str, seed: int, status: Status = "failed", *, host: PluginHost | None = None
+) -> Result:
+    """A result without a score for what could not even be run, so that the others go on."""
+    provided = find_provided(job.name, name, host)
+    owner = ("", "") if provided is None else (provided.plugin.distribution, provided.plugin.version)
+    blank: dict[str, Any] = dict.fromkeys(sorted(job.task.metric_keys()))
+    made = Result(job.name, name, "model", *owner, status, reason, blank, {})
+    made.exit_code, made.seed = 4, seed
+    return made
+
+
+def _default_memory_gb() -> float | None:
+    from hyped_core.remote.memory import machine_memory_gb
+
+    found = machine_memory_gb()
+    return None if found is None else round(MEMORY_SHARE * found, 1)

@@ -1,0 +1,170 @@
+"""A trial of a model in under a minute: tiny simulated data for each task, and its place among the controls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hyped_core.errors import PluginError, UsageError
+from hyped_core.spec import TASKS
+
+if TYPE_CHECKING:
+    from hyped_bench.runner import Job, Result
+    from hyped_core.plugins.registry import Provided
+
+CAUTION = "These data are simulated and tiny: the place says that the model works, nothing about its real worth."
+_DEMO = ("denoise", "segment", "track", "demultiplex")
+"""Tasks whose data are those of `hyped demo`; the others have a tiny screen."""
+
+
+def smoke_sections(folder: Path, names: Sequence[str] = TASKS, seed: int = 0) -> dict[str, Any]:
+    """Write tiny data for the tasks named into ``folder``; returns the benchmark's parameters for them, by task.
+
+    The same seed gives the same data. Needs no more than hyped-core and hyped-bench.
+
+    Raises
+    ------
+    UsageError
+        There are no such data for a task.
+    """
+    odd = [name for name in names if name not in TASKS]
+    if odd:
+        raise UsageError(f"there are no small data for the task {odd[0]}", mend=f"--smoke has {', '.join(TASKS)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    if set(names) & set(_DEMO):
+        from hyped_bench.demo_data import write_demo
+
+        found = write_demo(folder, seed)
+    if not set(names) <= set(_DEMO):
+        from hyped_core.checking.tiny.screen import tiny_perturbseq
+
+        screen = tiny_perturbseq(seed)
+        cells = screen.cells.copy()
+        for key in ("perturbations", "asked_genes"):  # names say all of it here
+            del cells.uns[key]
+        cells.write_h5ad(folder / "screen.h5ad")
+        found["expression"] = {"sources": [{"name": "screen", "cells": f"{folder}/screen.h5ad"}]}
+        del cells.obs["phase"]  # too few cells to go phase by phase
+        cells.write_h5ad(folder / "counts.h5ad")
+        source = {"name": "screen", "cells": f"{folder}/counts.h5ad", "kind": "screen"}
+        found["embedding"] = {"sources": [source], "null_draws": 3, "half_draws": 5}
+    return {name: found[name] for name in names}
+
+
+def use_plugin(folder: Path) -> list[Provided]:
+    """Let a plugin's source folder count as installed, in this process and those it starts; its models.
+
+    Raises
+    ------
+    PluginError
+        There is no ``pyproject.toml`` that declares a plugin, or it is broken, or has no models.
+    """
+    from hyped_core.plugins.discovery import normal_name
+    from hyped_core.plugins.folder import use_folder
+    from hyped_core.plugins.host import default_host
+    from hyped_core.plugins.registry import models
+
+    distribution = use_folder(folder)
+    name = normal_name(str(distribution.metadata["Name"]))
+    host = default_host()
+    found = [item for item in models(host).items() if normal_name(item.plugin.distribution) == name]
+    records = [plugin for plugin in host.plugins if normal_name(plugin.distribution) == name]
+    if found:
+        return found
+    for record in records:
+        if record.reason:
+            raise PluginError(
+                f"the plugin {record.name} is {record.state}: {record.reason}",
+                where=folder,
+                mend="; ".join(record.advice) or "hyped plugins list --verbose shows the traceback",
+            )
+    raise PluginError(
+        f"the plugin {name} registers no models",
+        where=folder,
+        mend="yield a hyped_core.ModelSpec from hyped_models in the module that its entry point names",
+    )
+
+
+def chosen_of(found: Sequence[Provided], tasks: Sequence[str], folder: Path) -> tuple[list[str], list[str]]:
+    """The task and the names of a plugin's models that are to be run, from what was asked for.
+
+    Raises
+    ------
+    UsageError
+        It is not clear which task is meant.
+    PluginError
+        The plugin has no model of a task that was named.
+    """
+    from hyped_core.plugins.registry import models
+
+    theirs = list(dict.fromkeys(item.spec.task for item in found))
+    if not tasks and len(theirs) > 1:
+        raise UsageError(f"the plugin has models of {', '.join(theirs)}", mend="--task NAME says which are meant")
+    wanted = list(tasks) or theirs
+    for task in wanted:
+        if task not in theirs:
+            raise PluginError(
+                f"the plugin has no model of the task {task}", where=folder, mend=f"it has some of {', '.join(theirs)}"
+            )
+    registry = models()
+    names = [registry.handle(item, item.spec.name) for item in found if item.spec.task in wanted]
+    return wanted, list(dict.fromkeys(names))
+
+
+def controls_of_bench(job: Job) -> list[str]:
+    """Names of the controls that need hyped-core and hyped-bench alone."""
+    from hyped_core.plugins.registry import models
+
+    items = [item for item in models().items() if item.spec.task == job.name and item.spec.role == "control"]
+    return [item.spec.name for item in items if item.plugin.distribution == "hyped-bench"]
+
+
+def strangers_of(job: Job) -> list[str]:
+    """Names of a task's installed models that are not HYPED's own."""
+    from hyped_core.plugins.registry import models
+
+    registry = models()
+    found = [item for item in registry.items() if item.spec.task == job.name and not item.plugin.own]
+    return [registry.handle(item, item.spec.name) for item in found]
+
+
+def place_lines(results: Sequence[Result]) -> list[str]:
+    """A sentence for each model on its place among the controls and models, by the task's first metric."""
+    from hyped_core.plugins.registry import metrics, tasks
+
+    if not results:
+        return []
+    task = results[0].task
+    key = tasks().get(task).metrics[0]
+    sign = -1 if metrics().get(f"{task}/{key}").better == "lower" else 1
+    ranked = [r for r in results if r.kind != "reference" and r.metrics.get(key) is not None]
+    ranked.sort(key=lambda r: -sign * float(r.metrics[key] or 0.0))
+    lines = []
+    for result in results:
+        if result.kind != "model":
+            continue
+        if result.status != "ok":
+            lines.append(f"{result.model} has no place: it {_why(result)}.")
+        elif result.metrics.get(key) is None:
+            lines.append(f"{result.model} has no place: its {key} is undefined.")
+        else:
+            lines.append(_place(result, ranked, key, sign))
+    return [*lines, CAUTION]
+
+
+def _why(result: Result) -> str:
+    return "failed" if result.status == "failed" else "could not be run here"
+
+
+def _place(result: Result, ranked: Sequence[Result], key: str, sign: int) -> str:
+    own = float(result.metrics[key] or 0.0)
+    values = {r.model: sign * float(r.metrics[key] or 0.0) for r in ranked if r is not result}
+    above = [name for name, value in values.items() if value > sign * own]
+    level = [name for name, value in values.items() if value == sign * own]
+    below = [name for name, value in values.items() if value < sign * own]
+    said = [f"{word} {', '.join(names)}" for word, names in (("behind", above), ("level with", level)) if names]
+    said += [f"ahead of {', '.join(below)}"] if below else []
+    words = "; ".join(said) or "alone"
+    return f"{result.model}: place {len(above) + 1} of {len(ranked)} by {key} ({own:.4g}), {words}."

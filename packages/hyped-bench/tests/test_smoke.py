@@ -1,0 +1,221 @@
+"""`hyped bench run --smoke`: every task in under a minute, a plugin's folder on the table, and its place in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hyped_bench.runner import Result
+from hyped_bench.smoke import CAUTION, place_lines, smoke_sections
+from hyped_core.cli.main import run as hyped
+from hyped_core.errors import UsageError
+from hyped_core.plugins.host import default_host
+from hyped_core.spec import TASKS
+
+PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "toyplug"
+version = "0.3"
+dependencies = ["hyped-core"]
+
+[project.entry-points.hyped]
+toyplug = "toyplug.plugin"
+"""
+PLUGIN = """
+from hyped_core import ModelSpec, hookimpl
+
+@hookimpl
+def hyped_models():
+    for name, task in (("halves", "expression"), ("sums", "embedding"), ("copies", "denoise"), ("cuts", "segment"),
+                       ("alone", "track"), ("tops", "demultiplex"), ("breaks", "demultiplex")):
+        yield ModelSpec(name, task, f"toyplug.models:{name.capitalize()}", seeded=False)
+"""
+MODELS = """
+import os
+import numpy as np
+import pandas as pd
+
+class Halves:
+    def fit(self, train, validation=None, *, context):
+        x, of = np.asarray(train.X), train.obs["perturbation"].to_numpy()
+        self.shift = x[of != "control"].mean(0) - x[of == "control"].mean(0)
+
+    def predict(self, control, perturbation, *, context):
+        made = control.copy()
+        made.X = np.clip(np.asarray(control.X) + 0.5 * self.shift, 0, None).astype(np.float32)
+        return made
+
+class Sums:
+    def embed(self, cells, *, context):
+        return np.asarray(cells.X.toarray()[:, :8], dtype=np.float32)
+
+    def embed_perturbed(self, cells, perturbation, *, context):
+        return self.embed(cells, context=context) + 1
+
+class Copies:
+    def denoise(self, stack, meta, *, context):
+        return stack.astype(np.float32)
+
+class Cuts:
+    def segment(self, planes, meta, *, context):
+        return (planes[0] > planes[0].mean() + 100).astype(np.int32)
+
+class Alone:
+    def track(self, objects, labels=None, *, context):
+        out = objects.copy()
+        out["track_id"], out["parent_id"] = np.arange(1, len(out) + 1), np.zeros(len(out), np.int64)
+        return out
+
+class Tops:
+    def assign(self, hto, *, context):
+        best = np.asarray(hto.X.argmax(1)).ravel()
+        call = hto.var_names.to_numpy()[best]
+        return pd.DataFrame({"call": call, "kind": "singlet", "probability": 1.0, "tags": call}, index=hto.obs_names)
+
+class Breaks(Tops):
+    def assign(self, hto, *, context):
+        os._exit(9)
+"""
+MODEL_OF = dict(
+    zip(
+        ("expression", "embedding", "denoise", "segment", "track", "demultiplex"),
+        ("halves", "sums", "copies", "cuts", "alone", "tops"),
+        strict=True,
+    )
+)
+
+
+@pytest.fixture
+def plug(tmp_path, monkeypatch):
+    """A plugin's source folder that nobody installed."""
+    folder = tmp_path / "toyplug-source"
+    (folder / "src/toyplug").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text(PYPROJECT)
+    (folder / "src/toyplug/__init__.py").write_text("")
+    (folder / "src/toyplug/plugin.py").write_text(PLUGIN)
+    (folder / "src/toyplug/models.py").write_text(MODELS)
+    monkeypatch.setenv("HYPED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYPED_PLUGIN_FOLDERS", "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    yield folder
+    default_host.cache_clear()
+    forget()
+
+
+def forget() -> None:
+    """Let the package be imported anew."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "toyplug"]:
+        del sys.modules[name]
+
+
+def spent() -> float:
+    """Seconds of processor that this process and its children took: a busy machine makes no difference."""
+    return sum(os.times()[:4])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_plugins_place_among_the_controls_of_each_task(plug, task, capsys):
+    started = spent()
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", task, "--model", MODEL_OF[task], "--smoke"]) == 0
+    assert spent() - started < 60
+    said = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if len(line.split()) > 2}
+    assert rows[MODEL_OF[task]][:2] == ["model", "ok"]
+    kinds = [row[0] for row in rows.values()]
+    assert "control" in kinds and (task != "expression" or "reference" in kinds)
+    assert f"{MODEL_OF[task]}: place " in said and CAUTION in said
+
+
+def test_the_plugins_models_run_apart_and_one_that_fails_decides_the_exit_code(plug, capsys, tmp_path):
+    run = ["bench", "run", "--plugin", str(plug), "--task", "demultiplex", "--smoke", "--out", str(tmp_path / "out")]
+    assert hyped(run) == 4
+    said = capsys.readouterr()
+    assert "tops" in said.out and "breaks has no place: it failed." in said.out
+    assert "exit code 9" in said.err and "toyplug 0.3" in said.err and "leave its folder out" in said.err
+    record = json.loads((tmp_path / "out/records/demultiplex/tops/record.json").read_text())
+    assert record["distribution"] == "toyplug" and record["runner"]["environment"]["packages"]
+    assert hyped([*run, "--keep-going"]) == 0
+
+
+def test_parameters_of_ones_own_take_a_plugin_too(plug, capsys, tiny_screen):
+    cells = str(tiny_screen.folder / "screen.h5ad")
+    run = ["bench", "run", "--plugin", str(plug), "--cells", cells, "--split", "unseen_combination"]
+    assert hyped(run) == 0
+    said = capsys.readouterr().out
+    assert "halves" in said and "no_change" in said and CAUTION not in said
+
+
+def test_what_is_wrong_with_a_folder_is_said(plug, tmp_path, capsys):
+    def refused(*given: str) -> tuple[int, str]:
+        code = hyped(["bench", "run", *given])
+        return code, capsys.readouterr().err
+
+    (tmp_path / "empty").mkdir()
+    for given, code, words in (
+        (("--plugin", "empty", "--smoke"), 4, "pyproject.toml is not there"),
+        (("--plugin", str(plug), "--smoke"), 2, "--task NAME says which"),
+        (("--plugin", str(plug)), 2, "--smoke for a first trial"),
+        (("--plugin", str(plug), "--smoke", "--cells", "x.h5ad"), 2, "--smoke has data of its own"),
+        (("--smoke", "--task", "composition"), 2, "no small data for the task composition"),
+        (("--smoke", "--params", "p.yaml"), 2, "--smoke has data of its own"),
+    ):
+        found, said = refused(*given)
+        assert found == code and words in said, (given, said)
+    source = plug / "src/toyplug/plugin.py"
+    source.write_text(PLUGIN.replace('("copies", "denoise"), ', ""))
+    forget()
+    found, said = refused("--plugin", str(plug), "--task", "denoise", "--smoke")
+    assert found == 4 and "no model of the task denoise" in said and "expression" in said
+    source.write_text("raise RuntimeError('out of luck')\n")
+    forget()
+    found, said = refused("--plugin", str(plug), "--task", "denoise", "--smoke")
+    assert found == 4 and "out of luck" in said and "is broken" in said
+
+
+def test_places_are_counted_by_the_tasks_first_metric():
+    def made(name, kind, value, status="ok"):
+        return Result("segment", name, kind, "d", "1", status, "", {"f1_iou50": value}, {})
+
+    results = [made("otsu", "control", 0.5), made("mine", "model", 0.7), made("same", "model", 0.5)]
+    results += [made("best", "reference", 1.0), made("bad", "model", None, "failed"), made("blank", "model", None)]
+    lines = place_lines(results)
+    assert lines[0] == "mine: place 1 of 3 by f1_iou50 (0.7), ahead of otsu, same."
+    assert lines[1] == "same: place 2 of 3 by f1_iou50 (0.5), behind mine; level with otsu."
+    assert lines[2:] == ["bad has no place: it failed.", "blank has no place: its f1_iou50 is undefined.", CAUTION]
+
+
+def test_smoke_data_are_the_same_for_a_seed_and_need_no_other_package(tmp_path):
+    with pytest.raises(UsageError, match="composition"):
+        smoke_sections(tmp_path / "x", ["composition"])
+    code = (
+        "import sys, pathlib\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in ('hyped_imaging', 'hyped_seq', 'torch', 'scanpy'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from hyped_bench.smoke import smoke_sections\n"
+        "from hyped_bench.runner import prepare, run_model\n"
+        "from hyped_bench.smoke import controls_of_bench\n"
+        "for task, section in smoke_sections(pathlib.Path(sys.argv[1])).items():\n"
+        "    job = prepare(task, section)\n"
+        "    for name in controls_of_bench(job)[:2]:\n"
+        "        print(task, name, run_model(job, name).metrics)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "all")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()} == {*TASKS}
+    first, again = (smoke_sections(tmp_path / name, ["expression"], seed=3) for name in ("a", "b"))
+    import anndata
+
+    one, other = (anndata.read_h5ad(s["expression"]["sources"][0]["cells"]) for s in (first, again))
+    assert (one.X != other.X).nnz == 0 and list(one.obs["perturbation"]) == list(other.obs["perturbation"])

@@ -1,0 +1,105 @@
+"""Asking a model for something it may refuse, told from a crash; and fitted models that several checks start from."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hyped_core.checking.records import CheckFailed, Subject
+from hyped_core.context import RunContext
+from hyped_core.errors import HypedError
+
+TYPED = "raise a HypedError of hyped_core.errors (InvalidDataError, UsageError) that says what is wrong and what to do"
+
+
+def ask(call: Callable[[], Any], where: str, mend: str = TYPED) -> tuple[Any, HypedError | None]:
+    """What ``call`` returns, or the `HypedError` it was refused with.
+
+    Raises
+    ------
+    CheckFailed
+        It raised anything else; ``where`` says what was asked.
+    """
+    from hyped_core.remote.process import RemoteError
+
+    try:
+        return call(), None
+    except (CheckFailed, MemoryError):
+        raise
+    except RemoteError as error:  # of a model in a process of its own, which raised no error of HYPED's
+        raise CheckFailed(f"raised {error.message}", where=where, mend=mend) from error
+    except HypedError as error:
+        return None, error
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".strip().rstrip(":")
+        raise CheckFailed(f"raised {said}", where=where, mend=mend) from error
+
+
+def must_answer(call: Callable[[], Any], where: str, mend: str = "") -> Any:
+    """What ``call`` returns, where a refusal is a failure too.
+
+    Raises
+    ------
+    CheckFailed
+        It raised.
+    """
+    result, refusal = ask(call, where, mend or "this is what the model is asked for: let it answer")
+    if refusal is not None:
+        raise CheckFailed(
+            f"refused what models of the task are asked for: {refusal.message}",
+            where=where,
+            mend=refusal.mend or mend or "let it answer",
+        ) from refusal
+    return result
+
+
+def must_refuse(call: Callable[[], Any], where: str, expected: str) -> HypedError:
+    """The `HypedError` that ``call`` is refused with.
+
+    Raises
+    ------
+    CheckFailed
+        It was answered (``expected`` says why it cannot be), or raised something else.
+    """
+    result, refusal = ask(call, where)
+    if refusal is None:
+        raise CheckFailed(f"answered with {_kind(result)}, {expected}", where=where, mend=TYPED)
+    return refusal
+
+
+def kept(subject: Subject, name: str, fit: Callable[[RunContext], Any]) -> Any:
+    """A model as ``fit`` makes it, made once for all checks of this model: each gets a deep copy of its own.
+
+    The context's scratch folder lasts as long as ``subject.make``, since the model may have put files there. Models in
+    a process of their own, and those that cannot be copied, are made anew each time.
+    """
+    notes = getattr(subject.make, "notes", None)
+    if notes is None or subject.remote:
+        return fit(subject.context())
+    key = f"fitted {name}"
+    if key not in notes:
+        folder = Path(tempfile.mkdtemp(prefix="hyped-check-"))
+        weakref.finalize(subject.make, shutil.rmtree, folder, ignore_errors=True)
+        model = fit(subject.context(scratch=folder))
+        notes[key] = _copied(model)
+        return model
+    model = _copied(notes[key])
+    return fit(subject.context()) if model is None else model
+
+
+def _copied(model: Any) -> Any:
+    """A deep copy; None where there can be none."""
+    try:
+        return copy.deepcopy(model)
+    except Exception:  # noqa: BLE001  a stranger's model may hold anything, and need not be copied
+        return None
+
+
+def _kind(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")

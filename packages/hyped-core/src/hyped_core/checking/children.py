@@ -1,0 +1,175 @@
+"""Runs checks in child processes: one that hangs, crashes or takes all memory is one failed check, the rest go on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from hyped_core.checking.child import failed
+from hyped_core.checking.records import CheckRecord
+from hyped_core.remote.memory import Family, machine_memory_gb
+
+LIMIT_S = 20.0
+"""Seconds a check may take."""
+START_S = 30.0
+"""Seconds until a child is ready beyond the limit of its first check: interpreters start slowly on busy machines."""
+MEMORY_SHARE = 0.6
+"""Share of the machine's memory that a child and its children may take together."""
+GATES = ("runs", "entry_point")
+"""Where one of these takes its process along, those after it would only do so again."""
+TAIL = 6
+"""Lines of the child's stderr that are kept to say why it died."""
+
+
+@dataclass(slots=True)
+class Results:
+    """What the children of one job told: ``models`` are the specs (as JSON) of a static job."""
+
+    models: list[dict[str, Any]] = field(default_factory=list)
+
+
+def run_checks(
+    job: dict[str, Any], who: str, *, limit: float = LIMIT_S, results: Results | None = None
+) -> Iterator[CheckRecord]:
+    """The records of a job's checks, as they come.
+
+    Parameters
+    ----------
+    job
+        ``kind`` (``static`` or ``behaviour``), ``checks`` (names, in order) and what `child` needs beside.
+    who
+        The model or distribution that a check which takes its process along is recorded for.
+    limit
+        Seconds a check may take.
+    """
+    waiting = list(job["checks"])
+    while waiting:
+        with _Child({**job, "checks": waiting}) as child:
+            yield from child.records(limit, results)
+        fate = child.fate
+        if fate is None:
+            return
+        check = child.current or waiting[0]
+        yield failed(who, check, str(job.get("target", "")), fate[0], fate[1], child.spent)
+        waiting = waiting[waiting.index(check) + 1 :]
+        if check in GATES or not child.ready:
+            for name in waiting:
+                yield CheckRecord(who, name, "skipped", reason=f"see the check {check!r}")
+            return
+
+
+class _Child:
+    """One child process; afterwards ``fate`` says how it went wrong, with what to do, or is None."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.fate: tuple[str, str] | None = None
+        self.current = ""
+        self.ready = False
+        self.spent = 0.0
+        self._folder = tempfile.TemporaryDirectory(prefix="hyped-check-", ignore_cleanup_errors=True)
+        code = f"import sys; sys.path[:] = {sys.path!r}; from hyped_core.checking.child import main; main()"
+        mark = uuid.uuid4().hex
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self._folder.name,
+            env={**os.environ, "HYPED_CHECK": mark},
+            start_new_session=True,
+        )
+        self._family = Family(self._process.pid, f"HYPED_CHECK={mark}")
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
+        self._tail: deque[str] = deque(maxlen=TAIL)
+        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._read, self._read_errors)]
+        for thread in self._threads:
+            thread.start()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            self._process.stdin.close()
+
+    def __enter__(self) -> _Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._family.kill()
+        self._process.wait()
+        for thread in self._threads:
+            thread.join(timeout=1)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._folder.cleanup()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(ValueError, OSError):
+            for text in self._process.stdout:
+                self._lines.put(text)
+        self._lines.put(None)
+
+    def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        with contextlib.suppress(ValueError, OSError):
+            for text in self._process.stderr:
+                self._tail.append(text.decode(errors="replace").rstrip())
+
+    def records(self, limit: float, results: Results | None) -> Iterator[CheckRecord]:
+        """Records until the child has finished or met its fate."""
+        since, bound = time.monotonic(), START_S + limit
+        most = MEMORY_SHARE * 1000 * (machine_memory_gb() or float("inf"))
+        while True:
+            try:
+                text = self._lines.get(timeout=0.1)
+            except queue.Empty:
+                self.spent = time.monotonic() - since
+                if self.spent > bound:
+                    self.fate = (f"took longer than {bound:g} s and was ended", "make it end in time on tiny data")
+                    return
+                if (used := self._family.look()[1]) > most:
+                    self.fate = (f"took {used / 1000:.1f} GB of memory and was ended", "free what is not needed")
+                    return
+                continue
+            if text is None:
+                self.spent = time.monotonic() - since
+                self.fate = (self._died(), "")
+                return
+            message = json.loads(text)
+            if "ready" in message:
+                self.ready = True
+            elif "start" in message:
+                self.current, since, bound = message["start"], time.monotonic(), limit
+            elif "record" in message:
+                yield CheckRecord.of(message["record"])
+            elif "models" in message and results is not None:
+                results.models = message["models"]
+            elif "finished" in message:
+                return
+
+    def _died(self) -> str:
+        """How a child went that closed its pipe."""
+        try:
+            code = self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "its process closed its pipe"
+        said = f"ended its process with exit code {code}"
+        if code < 0:
+            name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
+            said = f"its process was killed by signal {name}"
+        self._threads[1].join(timeout=1)
+        tail = " / ".join(text for text in self._tail if text)
+        return f"{said}; the last it wrote: {tail[-400:]}" if tail else said

@@ -1,0 +1,130 @@
+"""Runs checks of behaviour on one model in this process; `children` does so in processes that may hang or crash."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hyped_core.checking.catalogue import checks_of
+from hyped_core.checking.expected import Expected, settled
+from hyped_core.checking.observe import process_kept
+from hyped_core.checking.records import Check, CheckFailed, CheckRecord, CheckSkipped, Subject
+from hyped_core.errors import HypedError
+from hyped_core.spec import ModelSpec
+
+GATE = "runs"
+"""Where this check fails, the others would only say so again."""
+ALONE = (GATE, "config_pickles", "missing_library_named")
+"""Checks that ask something of a model that does not run, too."""
+
+
+class Maker:
+    """Makes instances of one model, and keeps what its checks share.
+
+    Attributes
+    ----------
+    values : the parameters of every instance, unless others are given.
+    notes : results that several checks of this model read, by name.
+    """
+
+    def __init__(self, make: Callable[..., Any], values: Mapping[str, Any] | None = None) -> None:
+        self._make = make
+        self.values = dict(values or {})
+        self.notes: dict[str, Any] = {}
+
+    def __call__(self, values: Mapping[str, Any] | None = None) -> Any:
+        """A fresh instance with the maker's values, ``values`` over them."""
+        together = {**self.values, **(values or {})}
+        return self._make(together) if together else self._make()
+
+
+def check_model(
+    spec: ModelSpec,
+    make: Callable[..., Any] | None = None,
+    *,
+    only: Iterable[str] | None = None,
+    remote: bool = False,
+    values: Mapping[str, Any] | None = None,
+    expected: Expected | None = None,
+) -> list[CheckRecord]:
+    """Every check of the model's task, in this process.
+
+    Parameters
+    ----------
+    make
+        ``make()`` or ``make(values)`` gives a fresh instance; ``spec.create`` where None.
+    only
+        Names of the checks to run; all where None.
+    remote
+        The instances work in a process of their own.
+    values
+        Parameters of every instance.
+    expected
+        Failures that are expected; those of the spec where None.
+
+    Raises
+    ------
+    PluginError
+        The task has no contract in core, or ``only`` names a check it does not have.
+    """
+    maker = make if isinstance(make, Maker) else Maker(make or spec.create, values)
+    wanted = expected or Expected(dict(spec.expected_failures))
+    return [settled(record, wanted) for record in raw_records(spec, maker, only=only, remote=remote)]
+
+
+def raw_records(
+    spec: ModelSpec, make: Maker, *, only: Iterable[str] | None = None, remote: bool = False
+) -> Iterator[CheckRecord]:
+    """The records one by one, expected failures not yet told from others."""
+    for check in chosen(spec.task, only):
+        yield run_check(check, spec, make, remote=remote)
+
+
+def chosen(task: str, only: Iterable[str] | None) -> tuple[Check, ...]:
+    """The checks of a task that are called for.
+
+    Raises
+    ------
+    PluginError
+        ``only`` names a check that no task has; the closest names are given.
+    """
+    from hyped_core.checking.expected import known_check
+
+    checks = checks_of(task)
+    if only is None:
+        return checks
+    names = set(only)
+    for name in names - {check.name for check in checks}:
+        known_check(name)
+    return tuple(check for check in checks if check.name in names)
+
+
+def run_check(check: Check, spec: ModelSpec, make: Callable[..., Any], *, remote: bool = False) -> CheckRecord:
+    """One check in an empty folder that is removed afterwards."""
+    started = time.perf_counter()
+    if check.name not in ALONE and isinstance(getattr(make, "notes", {}).get("run"), Exception):
+        return CheckRecord(spec.key, check.name, "skipped", reason=f"the model does not run: see the check {GATE!r}")
+    with tempfile.TemporaryDirectory(prefix="hyped-check-", ignore_cleanup_errors=True) as folder:
+        subject = Subject(spec.task, spec.name, spec, make, Path(folder).resolve(), remote)
+        with process_kept():
+            status, where, reason, mend = _outcome(check, subject)
+    seconds = round(time.perf_counter() - started, 3)
+    return CheckRecord(spec.key, check.name, status, where, reason, mend, seconds)
+
+
+def _outcome(check: Check, subject: Subject) -> tuple[Any, str, str, str]:
+    from hyped_core.checking.behaviour.common import place_of, said
+
+    try:
+        check.run(subject)
+    except CheckFailed as failed:
+        return "failed", failed.where or subject.spec.target, failed.message, failed.mend
+    except CheckSkipped as skipped:
+        return "skipped", "", skipped.reason, ""
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a model may raise anything
+        mend = error.mend or "" if isinstance(error, HypedError) else ""
+        return "failed", place_of(error) or subject.spec.target, said(error), mend
+    return "passed", "", "", ""

@@ -1,0 +1,186 @@
+"""What is said of each model: texts, the class and its methods, what it needs, and the modules that are its code."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from hyped_core.checking.records import CheckSkipped
+from hyped_core.checking.static import config
+from hyped_core.checking.static.package import Package
+from hyped_core.checking.static.records import ModelCheck
+from hyped_core.errors import PluginError, Problem
+from hyped_core.spec import ModelSpec, import_target
+
+
+def described(package: Package, spec: ModelSpec) -> Iterator[Problem]:
+    """A model has a summary and a licence."""
+    if not spec.summary.strip():
+        yield Problem("ModelSpec.summary", "is empty", "say in one line what the model does")
+    if not spec.licence.strip():
+        mend = 'licence="BSD-3-Clause", and that of its weights where they differ'
+        yield Problem("ModelSpec.licence", "is empty", mend)
+
+
+def target(package: Package, spec: ModelSpec) -> Iterator[Problem]:
+    """The target can be imported, and its methods take what the contract gives."""
+    from hyped_core.contracts import PROTOCOLS, REQUIRED_METHODS
+
+    made = _imported(spec, spec.target, "ModelSpec.target")
+    if isinstance(made, Problem):
+        yield made
+        return
+    if not callable(made):
+        yield Problem(f"ModelSpec.target: {spec.target}", f"is {type(made).__name__}, expected a class")
+        return
+    yield from _constructor(made, spec)
+    protocol = PROTOCOLS.get(spec.task)
+    if protocol is None or not inspect.isclass(made):
+        return
+    for name in REQUIRED_METHODS[spec.task]:
+        method = getattr(made, name, None)
+        where = f"{spec.target}.{name}"
+        if not callable(method):
+            yield Problem(where, "is not there", f"def {name}{_signature(getattr(protocol, name))}")
+        elif found := _misfit(method, getattr(protocol, name)):
+            yield Problem(where, found, f"def {name}{_signature(getattr(protocol, name))}")
+    for name in ("fit", "denoise_frames"):
+        wanted = getattr(protocol, name, None) or _OPTIONAL.get((spec.task, name))
+        method = getattr(made, name, None)
+        if name not in REQUIRED_METHODS[spec.task] and callable(method) and wanted is not None:
+            if found := _misfit(method, wanted):
+                yield Problem(f"{spec.target}.{name}", found, f"def {name}{_signature(wanted)}")
+
+
+class _Optional:
+    """Signatures of what the contracts leave open."""
+
+    def embedding_fit(self, train, *, context): ...  # noqa: ANN001, ANN202
+
+    def denoise_fit(self, stack, meta, *, context): ...  # noqa: ANN001, ANN202
+
+    def denoise_frames(self, read, count, meta, *, context, frames=None): ...  # noqa: ANN001, ANN202
+
+
+_OPTIONAL: dict[tuple[str, str], Callable[..., Any]] = {
+    ("embedding", "fit"): _Optional.embedding_fit,
+    ("denoise", "fit"): _Optional.denoise_fit,
+    ("denoise", "denoise_frames"): _Optional.denoise_frames,
+}
+
+
+def _imported(spec: ModelSpec, name: str, field: str) -> Any:
+    """What an import string names, or the problem with it; skips where a library the model needs is absent."""
+    absent = spec.needs.missing()
+    if spec.environment:
+        raise CheckSkipped("the model's libraries are those of its own environment")
+    try:
+        return import_target(name)
+    except PluginError as error:
+        if absent:
+            raise CheckSkipped(f"needs {', '.join(absent)}, which is not installed") from error
+        return Problem(f"{field}: {name}", error.message, error.mend or "")
+
+
+def _constructor(made: Any, spec: ModelSpec) -> Iterator[Problem]:
+    try:
+        signature = inspect.signature(made)
+    except (ValueError, TypeError):
+        return  # written in C: making it will tell
+    given = () if spec.config is None else (None,)
+    try:
+        signature.bind(*given)
+    except TypeError as error:
+        called = "without arguments" if spec.config is None else "with the config"
+        yield Problem(f"{spec.target}{signature}", f"cannot be called {called}: {error}", "def __init__(self, config)")
+
+
+def _misfit(method: Any, wanted: Any) -> str:
+    """How a method cannot be called as the contract calls it; empty where it can."""
+    try:
+        offered = inspect.signature(method)
+    except (ValueError, TypeError):
+        return ""
+    parameters = list(inspect.signature(wanted).parameters.values())[1:]
+    must = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    may = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is not p.empty]
+    named = {p.name: None for p in parameters if p.kind is p.KEYWORD_ONLY}
+    here: tuple[Any, ...] = () if isinstance(inspect.getattr_static(method, "__self__", None), type) else (None,)
+    for count in (len(must), len(must) + len(may)):
+        try:
+            offered.bind(*here, *[None] * count, **named)
+        except TypeError as error:
+            shown = ", ".join([*(must + may)[:count], *(f"{name}=..." for name in named)])
+            return f"cannot be called as ({shown}): {error}"
+    return ""
+
+
+def _signature(wanted: Any) -> str:
+    """The contract's signature without types."""
+    signature = inspect.signature(wanted)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=signature.empty))
+
+
+def needs(package: Package, spec: ModelSpec) -> Iterator[Problem]:
+    """What a model needs is named by import names, with the command that installs it; its environment can be read."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for name in spec.needs.modules:
+        if not all(part.isidentifier() for part in name.split(".")):
+            mend = "give import names: 'sklearn', not 'scikit-learn'"
+            yield Problem("ModelSpec.needs.modules", f"{name!r} is no name of a module", mend)
+    if spec.needs.modules and not spec.needs.install.strip():
+        mend = f"install=\"pip install '{package.name}[extra]'\""
+        yield Problem("ModelSpec.needs.install", "is empty, so users are not told what to type", mend)
+    for text in spec.environment:
+        if text.strip().startswith(("-", "#")) or not text.strip():
+            continue  # options of pip and comments
+        try:
+            Requirement(text.partition(" #")[0].strip())
+        except InvalidRequirement as error:
+            if not text.startswith((".", "/", "git+", "http")):
+                said = str(error).splitlines()[0]
+                yield Problem("ModelSpec.environment", f"{text!r} cannot be read: {said}", "write it as pip takes it")
+
+
+def sources(package: Package, spec: ModelSpec) -> Iterator[Problem]:
+    """Modules of the package that the model's code imports are named as ``sources``."""
+    from hyped_core.plugins.sources import undeclared_modules
+
+    try:
+        found = undeclared_modules(spec)
+    except PluginError as error:
+        yield Problem(f"ModelSpec.sources: {error.where}", error.message, error.mend or "")
+        return
+    except SyntaxError as error:
+        raise CheckSkipped("a file is not Python: see the check 'syntax'") from error
+    if found:
+        listed = ", ".join(f'"{name}"' for name in found)
+        yield Problem("ModelSpec.sources", f"{', '.join(found)} not named", f"sources=({listed},)")
+
+
+def expected_failures(package: Package, spec: ModelSpec) -> Iterator[Problem]:
+    """Failures that are expected are of checks that there are."""
+    from hyped_core.checking.catalogue import checks_of
+    from hyped_core.checking.expected import all_expected, unknown_names
+    from hyped_core.spec import TASKS
+
+    if spec.task not in TASKS:
+        if spec.expected_failures:
+            yield Problem("ModelSpec.expected_failures", "core has no checks of this task", "leave it empty")
+        return
+    checks_of(spec.task)
+    yield from unknown_names(spec, all_expected(spec, package.folder))
+
+
+CHECKS = (
+    ModelCheck("described", "Users choose a model by its summary, and may use it by its licence.", described),
+    ModelCheck("target", "A model whose methods cannot be called as the contract says fails at its first use.", target),
+    ModelCheck("config", "Users set parameters by name in YAML: each needs a default, a type and a sentence, and a "
+               "misspelt one has to be an error.", config.config),
+    ModelCheck("needs", "Users without an optional library need the command that installs it.", needs),
+    ModelCheck("sources", "A change in a module that is not named leaves old results in place.", sources),
+    ModelCheck("expected_failures", "An excuse for a check that does not exist excuses nothing.", expected_failures),
+)  # fmt: skip

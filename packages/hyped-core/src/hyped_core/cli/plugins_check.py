@@ -1,0 +1,57 @@
+"""``hyped plugins check``: everything that is wrong with a plugin, at once."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+
+from hyped_core.errors import PluginError
+
+
+@click.command("check")
+@click.argument("what", default=".", metavar="[DIR|NAME]")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--only", multiple=True, metavar="CHECK", help="A check to run; may be given again. All by default.")
+@click.option("--static", is_flag=True, help="Look at the package alone; its models are not put to work.")
+@click.option("--install", is_flag=True, help="Have pip make environments that models ask for and that are not there.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), default=20.0, show_default=True, help="How long one check may take."
+)
+@click.option("--verbose", is_flag=True, help="List the checks that passed, too.")
+def check_plugins(
+    what: str, as_json: bool, only: tuple[str, ...], static: bool, install: bool, seconds: float, verbose: bool
+) -> None:
+    """Check a plugin: a source folder, or an installed plugin, package or model (TASK/NAME).
+
+    Looks at the package, and puts each model to work on tiny data, on the CPU and without the network. Every problem
+    is shown with its place, the reason and what mends it. Exit code 4 where there is one.
+    """
+    from hyped_core.checking.plugin import check_plugin, find_target
+    from hyped_core.checking.report import as_json as json_of
+    from hyped_core.checking.report import as_text
+
+    target = find_target(what)
+    started = time.monotonic()
+    records = list(
+        check_plugin(
+            target,
+            only=only,
+            static=static,
+            install=install,
+            limit=seconds,
+            say=lambda text: click.echo(f"checking {text}", err=True),
+        )
+    )
+    spent = time.monotonic() - started
+    shown = f"{target.distribution} {target.version}"
+    if as_json:
+        click.echo(json.dumps(json_of(shown, records, spent), indent=2))
+    else:
+        click.echo(as_text(shown, records, spent, verbose=verbose))
+    bad = sum(record.bad for record in records)
+    if bad:
+        raise PluginError(
+            f"{bad} problem{'' if bad == 1 else 's'} found", where=shown, mend="each is shown above with what mends it"
+        )

@@ -1,0 +1,416 @@
+"""Checks of every task: a good model passes all, and a model with one defect fails the check for it and no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import socket
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hyped_core.checking.catalogue import checks_of
+from hyped_core.checking.records import CheckSkipped
+from hyped_core.checking.run import check_model
+from hyped_core.errors import CorruptFileError, MissingDependencyError, MissingFileError
+from hyped_core.params import Params
+from hyped_core.spec import ModelSpec, Needs
+
+COMMON = [check.name for check in checks_of("denoise") if len(check.tasks) == 6]
+
+
+class Good:
+    """Leaves the stack as it is, but for a level that `fit` learns."""
+
+    def __init__(self):
+        self.level = 0.0
+
+    def fit(self, stack, meta, *, context):
+        self.level = float(np.float32(stack.mean() / 1000))
+
+    def denoise(self, stack, meta, *, context):
+        out = np.empty(stack.shape, np.float32)
+        for t in context.progress.track(range(len(stack)), "frames"):
+            out[t] = stack[t] + self.level
+        return out
+
+    def save(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "state.json").write_text(json.dumps({"level": self.level}))
+
+    def load(self, folder):
+        try:
+            self.level = float(json.loads((folder / "state.json").read_text())["level"])
+        except OSError as error:
+            raise MissingFileError("no state", where=folder / "state.json") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorruptFileError("no state", where=folder / "state.json") from error
+
+
+def spec_of(model, **more):
+    said = {"name": "under-check", "task": "denoise", "target": f"tests:{model.__name__}", "seeded": False, **more}
+    return ModelSpec(**said)
+
+
+def outcomes(model, only=COMMON, make=None, **more):
+    """Check -> record of a class."""
+    records = check_model(spec_of(model, **more), make or (lambda values=None: model()), only=only)
+    return {record.check: record for record in records}
+
+
+def failures(model, **more):
+    return {name: record for name, record in outcomes(model, **more).items() if record.bad}
+
+
+def test_a_good_model_passes_every_check_of_its_task():
+    records = outcomes(Good, only=None)
+    assert [r for r in records.values() if r.bad] == []
+    asked = {name for name, record in records.items() if record.status == "passed"}
+    hard = {"saves_and_loads", "damaged_state_refused", "interrupt_gets_out", "instances_apart", "model_pickles"}
+    assert hard <= asked
+
+
+class WritesInto(Good):
+    def denoise(self, stack, meta, *, context):
+        out = super().denoise(stack, meta, context=context)
+        stack[0, 0, 0] += 1
+        return out
+
+
+class DrawsFreely(Good):
+    def denoise(self, stack, meta, *, context):
+        return super().denoise(stack, meta, context=context) + np.float32(np.random.default_rng().random())
+
+
+class SeededAfterAll(Good):
+    def denoise(self, stack, meta, *, context):
+        return super().denoise(stack, meta, context=context) + np.float32(context.rng("level").random())
+
+
+class SharesState(Good):
+    levels: dict = {}
+
+    def fit(self, stack, meta, *, context):
+        self.levels["level"] = self.level = float(np.float32(stack.astype(np.float64).std() / 100))
+
+    def denoise(self, stack, meta, *, context):
+        self.level = self.levels.get("level", 0.0) if self.level else 0.0
+        return super().denoise(stack, meta, context=context)
+
+    def load(self, folder):
+        super().load(folder)
+        self.levels["level"] = self.level
+
+
+class CountsThreads(Good):
+    def denoise(self, stack, meta, *, context):
+        return super().denoise(stack, meta, context=context) + np.float32(context.threads)
+
+
+class ForgetsOnSave(Good):
+    def save(self, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "state.json").write_text('{"level": 0}')
+
+
+class SavesOnly(Good):
+    load = None
+
+
+class SavesObjects(Good):
+    def save(self, folder):
+        super().save(folder)
+        np.save(folder / "more.npy", np.array([{"level": self.level}], dtype=object))
+
+
+class LoadsAnything(Good):
+    def load(self, folder):
+        self.level = float(json.loads((folder / "state.json").read_text())["level"])
+
+
+class LoadsSilently(Good):
+    def load(self, folder):
+        try:
+            super().load(folder)
+        except CorruptFileError:
+            self.level = 0.0
+
+
+class HoldsALock(Good):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class ForgetsOnTheWay(Good):
+    def __getstate__(self):
+        return {"level": 0.0}
+
+
+class SwallowsInterrupts(Good):
+    def denoise(self, stack, meta, *, context):
+        try:
+            return super().denoise(stack, meta, context=context)
+        except BaseException:
+            return stack.astype(np.float32)
+
+
+class TurnsInterrupts(Good):
+    def denoise(self, stack, meta, *, context):
+        try:
+            return super().denoise(stack, meta, context=context)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("failed") from error
+
+
+class IsSpoiltByAnInterrupt(Good):
+    def denoise(self, stack, meta, *, context):
+        self.level += 1
+        out = super().denoise(stack, meta, context=context)
+        self.level -= 1
+        return out
+
+
+class Prints(Good):
+    def denoise(self, stack, meta, *, context):
+        print("denoising")  # noqa: T201  it is to print
+        return super().denoise(stack, meta, context=context)
+
+
+class PrintsInC(Good):
+    def denoise(self, stack, meta, *, context):
+        os.write(1, b"denoising\n")
+        return super().denoise(stack, meta, context=context)
+
+
+class SeedsTheWorld(Good):
+    def denoise(self, stack, meta, *, context):
+        np.random.seed(context.seed)  # noqa: NPY002  it is to meddle
+        return super().denoise(stack, meta, context=context)
+
+
+class DrawsFromTheWorld(Good):
+    def denoise(self, stack, meta, *, context):
+        random.random()
+        return super().denoise(stack, meta, context=context)
+
+
+class LeavesFiles(Good):
+    def denoise(self, stack, meta, *, context):
+        Path("cache.txt").write_text("here")
+        return super().denoise(stack, meta, context=context)
+
+
+class WritesAtHome(Good):
+    def denoise(self, stack, meta, *, context):
+        place = context.scratch.parent.parent / f"cache-{os.getpid()}.txt"
+        place.write_text("there")
+        place.unlink()
+        return super().denoise(stack, meta, context=context)
+
+
+class PhonesHome(Good):
+    def denoise(self, stack, meta, *, context):
+        try:
+            socket.create_connection(("example.org", 443), timeout=1)
+        except OSError:
+            pass
+        return super().denoise(stack, meta, context=context)
+
+
+class MovesAway(Good):
+    def denoise(self, stack, meta, *, context):
+        os.environ["UNDER_CHECK"] = "1"
+        os.chdir(context.scratch)
+        return super().denoise(stack, meta, context=context)
+
+
+class SetsNumpysErrors(Good):
+    def denoise(self, stack, meta, *, context):
+        np.seterr(all="raise")
+        return super().denoise(stack, meta, context=context)
+
+
+class Fails(Good):
+    def denoise(self, stack, meta, *, context):
+        raise IndexError("no such frame")
+
+
+BROKEN = [
+    (WritesInto, "inputs_unmodified"),
+    (DrawsFreely, "seed_repeats"),
+    (SeededAfterAll, "seeded_as_said"),
+    (SharesState, "instances_apart"),
+    (CountsThreads, "threads_agree"),
+    (ForgetsOnSave, "saves_and_loads"),
+    (SavesObjects, "no_pickle_saved"),
+    (LoadsAnything, "damaged_state_refused"),
+    (LoadsSilently, "damaged_state_refused"),
+    (HoldsALock, "model_pickles"),
+    (ForgetsOnTheWay, "model_pickles"),
+    (SwallowsInterrupts, "interrupt_gets_out"),
+    (TurnsInterrupts, "interrupt_gets_out"),
+    (IsSpoiltByAnInterrupt, "interrupt_gets_out"),
+    (Prints, "stdout_silent"),
+    (PrintsInC, "stdout_silent"),
+    (SeedsTheWorld, "random_state_untouched"),
+    (DrawsFromTheWorld, "random_state_untouched"),
+    (LeavesFiles, "scratch_alone_written"),
+    (WritesAtHome, "scratch_alone_written"),
+    (PhonesHome, "network_unused"),
+    (MovesAway, "process_untouched"),
+    (SetsNumpysErrors, "process_untouched"),
+    (Fails, "runs"),
+]
+
+
+@pytest.mark.parametrize(("model", "check"), BROKEN, ids=lambda value: getattr(value, "__name__", value))
+def test_a_defect_fails_its_check_and_no_other(model, check):
+    SharesState.levels.clear()
+    found = failures(model)
+    assert set(found) == {check}
+    assert found[check].reason
+    assert found[check].mend
+    assert found[check].where
+
+
+def test_offering_only_one_of_save_and_load_fails():
+    found = failures(SavesOnly)
+    assert set(found) == {"saves_and_loads", "no_pickle_saved", "damaged_state_refused"}
+    assert "save without load" in found["saves_and_loads"].reason
+
+
+def test_a_model_that_does_not_run_is_one_problem_with_the_authors_line():
+    found = outcomes(Fails)
+    assert found["runs"].reason == "raises IndexError: no such frame"
+    assert found["runs"].where.startswith("test_check_common.py:")
+    rest = [r for name, r in found.items() if name != "runs"]
+    assert {r.status for r in rest} == {"skipped"}
+
+
+def test_what_a_message_says_is_where_and_what():
+    found = failures(WritesInto)["inputs_unmodified"]
+    assert found.where == "stack"
+    assert "1 of" in found.reason
+    assert "example.org" in failures(PhonesHome)["network_unused"].reason
+    assert "cache.txt" in failures(LeavesFiles)["scratch_alone_written"].reason
+    moved = failures(MovesAway)["process_untouched"].reason
+    assert "UNDER_CHECK" in moved
+    assert "working folder" in moved
+
+
+def test_the_process_is_put_back_after_a_check():
+    folder, state = os.getcwd(), np.random.get_state()[1].copy()  # noqa: NPY002
+    failures(MovesAway)
+    failures(SeedsTheWorld)
+    failures(SetsNumpysErrors)
+    assert os.getcwd() == folder
+    assert "UNDER_CHECK" not in os.environ
+    assert np.geterr()["invalid"] != "raise"
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+
+
+def test_what_is_not_deterministic_or_seeded_is_not_asked_to_repeat_itself():
+    found = outcomes(DrawsFreely, deterministic=False, seeded=True)
+    assert [r for r in found.values() if r.bad] == []
+    assert found["seed_repeats"].status == "skipped"
+    assert outcomes(SeededAfterAll, seeded=True)["seeded_as_said"].status == "skipped"
+
+
+class Config(Params):
+    """Parameters."""
+
+    strength: float = 1.0
+    """How much."""
+
+
+class NeedsALibrary(Good):
+    def __init__(self):
+        super().__init__()
+        try:
+            import wave  # noqa: F401  stands for an optional library
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError("needs wave", mend="pip install wave") from error
+
+
+class LacksALibrary(Good):
+    def __init__(self):
+        super().__init__()
+        import wave  # noqa: F401
+
+
+class SaysNotHow(Good):
+    def __init__(self):
+        super().__init__()
+        try:
+            import wave  # noqa: F401
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError("needs wave") from error
+
+
+@pytest.mark.parametrize(
+    ("model", "status", "said"),
+    [
+        (NeedsALibrary, "passed", ""),
+        (LacksALibrary, "failed", "ModuleNotFoundError"),
+        (SaysNotHow, "failed", "does not say how"),
+        (Good, "failed", "is made all the same"),
+    ],
+)
+def test_a_missing_library_has_to_be_named_with_its_command(model, status, said):
+    found = outcomes(model, needs=Needs(modules=("wave",), install="pip install wave"))["missing_library_named"]
+    assert found.status == status
+    assert said in found.reason
+    import wave
+
+    assert wave.open  # and it is there again
+
+
+def test_a_config_that_cannot_be_sent_fails(monkeypatch):
+    class Local(Params):
+        strength: float = 1.0
+
+    monkeypatch.setattr("hyped_core.spec.import_target", lambda name: Local)
+    found = outcomes(Good, config="tests:Local")["config_pickles"]
+    assert found.status == "failed"
+    assert "cannot be sent" in found.reason
+
+
+def test_a_model_that_cannot_run_here_is_left_out_with_the_command():
+    class Absent(Good):
+        def denoise(self, stack, meta, *, context):
+            raise MissingDependencyError("needs a library", mend="pip install it")
+
+    found = outcomes(Absent)
+    assert {record.status for record in found.values()} == {"skipped"}
+    assert "pip install it" in found["runs"].reason
+
+
+def test_a_check_may_skip_and_an_unknown_name_gets_the_closest():
+    from hyped_core.errors import PluginError
+
+    assert outcomes(Good, only=["gpu_agrees"])["gpu_agrees"].status in ("skipped", "passed")
+    with pytest.raises(PluginError, match="stdout_silnt") as error:
+        check_model(spec_of(Good), Good, only=["stdout_silnt"])
+    assert "stdout_silent" in error.value.mend
+    assert issubclass(CheckSkipped, Exception)
+
+
+def test_expected_failures_need_to_fail():
+    records = {
+        record.check: record
+        for record in check_model(
+            spec_of(Prints, expected_failures={"stdout_silent": "a library prints", "runs": "it hangs"}),
+            lambda values=None: Prints(),
+            only=["runs", "stdout_silent"],
+        )
+    }
+    assert records["stdout_silent"].status == "expected"
+    assert "a library prints" in records["stdout_silent"].reason
+    assert not records["stdout_silent"].bad
+    assert records["runs"].status == "stale"
+    assert records["runs"].bad
+    assert "expected_failures" in records["runs"].mend
