@@ -188,8 +188,11 @@ def _interpreter(spec: ModelSpec, target: Target, install: bool) -> str | None:
     """The Python of the model's own environment; None where it works in the one of its package."""
     if not spec.environment:
         return None
+    from hyped_core.plugins.folder import use_folder
     from hyped_core.remote.environments import environment_for, environments
 
+    if target.folder is not None:
+        use_folder(target.folder)  # the environment gets a copy of its package, which has to be found
     there = any(sorted(known.requirements) == sorted(spec.environment) for known in environments())
     if not there and not install:
         raise _NotMade(

@@ -42,7 +42,14 @@ def _record(item: Provided, registry: Registry[ModelSpec]) -> dict[str, Any]:
         "config": spec.config,
         "weights": spec.weights,
         "api_version": spec.api_version,
+        "environment": list(spec.environment),
+        "expected_failures": dict(spec.expected_failures),
     }
+
+
+def _installed_text(record: dict[str, Any]) -> str:
+    """Whether what it needs is here; a model with an environment of its own needs nothing here."""
+    return "in its own" if record["environment"] else "yes" if record["installed"] else "no"
 
 
 def _needs_text(record: dict[str, Any]) -> str:
@@ -81,7 +88,7 @@ def list_models(task: str | None, as_json: bool) -> None:
                 record["package"],
                 record["version"],
                 _needs_text(record),
-                "yes" if record["installed"] else "no",
+                _installed_text(record),
             )
             for record in records
         ]
@@ -153,6 +160,9 @@ def model_info(name: str, as_json: bool) -> None:
             json.dumps({**record, "fields": fields, "schema": schema}, indent=2, sort_keys=True, default=str)
         )
         return
+    there = f"in an environment of its own: {', '.join(record['environment'])}" if record["environment"] else "yes"
+    if record["missing"] and not record["environment"]:
+        there = f"no, missing {', '.join(record['missing'])}"
     lines = [
         f"{record['task']}/{record['name']}  ({record['role']}, {record['package']} {record['version']})",
         record["summary"],
@@ -160,12 +170,13 @@ def model_info(name: str, as_json: bool) -> None:
         f"licence        {record['licence'] or 'not stated'}",
         f"citation       {record['citation'] or 'not stated'}",
         f"needs          {_needs_text(record)}",
-        f"installed      {'yes' if record['installed'] else 'no, missing ' + ', '.join(record['missing'])}",
+        f"installed      {there}",
         f"deterministic  {'yes' if record['deterministic'] else 'no'}",
         f"target         {record['target']}",
     ]
-    if record["missing"] and record["needs"]["install"]:
+    if record["missing"] and record["needs"]["install"] and not record["environment"]:
         lines.append(f"install with   {record['needs']['install']}")
+    lines += [f"fails          {check}: {why}" for check, why in record["expected_failures"].items()]
     if record["weights"]:
         lines.append(f"weights        hyped models fetch {record['task']}/{record['name']}")
     click.echo("\n".join(lines))

@@ -1,0 +1,1 @@
+"""Noise2Void of CAREamics for HYPED."""

@@ -1,0 +1,1 @@
+"""cell-gears for HYPED."""

@@ -1,0 +1,1 @@
+"""laptrack for HYPED."""

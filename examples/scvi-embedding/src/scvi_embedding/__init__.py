@@ -1,0 +1,1 @@
+"""SCVI of scvi-tools for HYPED."""
