@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -23,3 +25,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
+
+@pytest.fixture(autouse=True)
+def plugin_folders_of_a_test_stay_its_own() -> Iterator[None]:
+    """What a test took in as a plugin's source folder is gone for the next."""
+    before, path = os.environ.get("HYPED_PLUGIN_FOLDERS"), list(sys.path)
+    yield
+    if os.environ.get("HYPED_PLUGIN_FOLDERS") != before:
+        os.environ.pop("HYPED_PLUGIN_FOLDERS", None)
+        if before is not None:
+            os.environ["HYPED_PLUGIN_FOLDERS"] = before
+        sys.path[:] = path
+        sys.modules["hyped_core.plugins.host"].default_host.cache_clear()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from hyped_core.plugins.discovery import find_points
 
 if __name__ == "__main__":
     find_points()  # hides damaged distributions from the libraries that DVC imports
-    from dvc.cli import main
-
+    try:
+        from dvc.cli import main
+    except ImportError:  # it lies in an environment of its own, as pipx makes them
+        os.execvp("dvc", ["dvc", "repro", *sys.argv[1:]])
     sys.exit(main(["repro", *sys.argv[1:]]))

@@ -253,7 +253,7 @@ def test_a_failing_model_ends_with_4_or_with_nulls(
 @pytest.mark.parametrize("model", ["raises", "nan", "bare"])
 def test_a_failing_model_says_once_what_to_do(params, model, tmp_path, monkeypatch, misbehaving_host, capsys):
     monkeypatch.setattr("hyped_core.plugins.registry.default_host", lambda: misbehaving_host)
-    at = ["--task=denoise", f"--params={params}#datasets.demo.bench.denoise", f"--model={model}"]
+    at = ["--task=denoise", f"--params={params}#datasets.demo.bench.denoise", f"--model={model}", "--here"]
     reason = {"raises": "out of luck", "nan": "NaN", "bare": "pip install no-such-lib"}[model]
     code = 5 if model == "bare" else 4
     assert hyped(["bench", "run", *at]) == code

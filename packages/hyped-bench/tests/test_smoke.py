@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from hyped_bench.runner import Result
-from hyped_bench.smoke import CAUTION, place_lines, smoke_sections
+from hyped_bench.smoke import CAUTION, new_data_folder, place_lines, smoke_sections
 from hyped_core.cli.main import run as hyped
 from hyped_core.errors import UsageError
 from hyped_core.plugins.host import default_host
@@ -137,13 +137,32 @@ def test_a_plugins_place_among_the_controls_of_each_task(plug, task, capsys):
 
 def test_the_plugins_models_run_apart_and_one_that_fails_decides_the_exit_code(plug, capsys, tmp_path):
     run = ["bench", "run", "--plugin", str(plug), "--task", "demultiplex", "--smoke", "--out", str(tmp_path / "out")]
+    mine = tmp_path / "out/data/mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
     assert hyped(run) == 4
+    assert mine.exists(), "a folder of the user's"
     said = capsys.readouterr()
     assert "tops" in said.out and "breaks has no place: it failed." in said.out
     assert "exit code 9" in said.err and "toyplug 0.3" in said.err and "leave its folder out" in said.err
     record = json.loads((tmp_path / "out/records/demultiplex/tops/record.json").read_text())
     assert record["distribution"] == "toyplug" and record["runner"]["environment"]["packages"]
     assert hyped([*run, "--keep-going"]) == 0
+
+
+def test_a_trial_replaces_the_data_of_an_earlier_one_and_nothing_else(tmp_path):
+    mine = tmp_path / "data" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("years of work")
+    folder = new_data_folder(tmp_path)
+    (folder / "screen.h5ad").touch()
+    assert new_data_folder(tmp_path) == folder and not (folder / "screen.h5ad").exists()
+    assert mine.read_text() == "years of work"
+    (other := tmp_path / "other" / folder.name).mkdir(parents=True)
+    (other / "mine.txt").touch()
+    with pytest.raises(UsageError, match="no folder that --smoke made"):
+        new_data_folder(other.parent)
+    assert (other / "mine.txt").exists()
 
 
 def test_parameters_of_ones_own_take_a_plugin_too(plug, capsys, tiny_screen):

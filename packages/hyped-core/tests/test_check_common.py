@@ -6,6 +6,8 @@ import json
 import os
 import random
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from hyped_core.checking.catalogue import checks_of
 from hyped_core.checking.records import CheckSkipped
 from hyped_core.checking.run import check_model
-from hyped_core.errors import CorruptFileError, MissingDependencyError, MissingFileError
+from hyped_core.errors import CorruptFileError, MissingDependencyError, MissingFileError, MissingHardwareError
 from hyped_core.params import Params
 from hyped_core.spec import ModelSpec, Needs
 
@@ -300,6 +302,40 @@ def test_what_a_message_says_is_where_and_what():
     moved = failures(MovesAway)["process_untouched"].reason
     assert "UNDER_CHECK" in moved
     assert "working folder" in moved
+
+
+class DiffersOnTheGpu(Good):
+    def denoise(self, stack, meta, *, context):
+        return super().denoise(stack, meta, context=context) + np.float32(500 * (context.device != "cpu"))
+
+
+class FindsNoGpu(Good):
+    def denoise(self, stack, meta, *, context):
+        if context.device != "cpu":
+            raise MissingHardwareError("there is no GPU")
+        return super().denoise(stack, meta, context=context)
+
+
+@pytest.mark.parametrize(("model", "status"), [(Good, "passed"), (DiffersOnTheGpu, "failed"), (FindsNoGpu, "skipped")])
+def test_what_the_gpu_gives_is_compared_where_the_model_can_use_one(model, status, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delitem(sys.modules, "torch", raising=False)  # it would say that there is none
+    assert outcomes(model, only=["gpu_agrees"])["gpu_agrees"].status == status
+
+
+def test_what_c_code_prints_is_captured_where_the_c_library_holds_it_back():
+    code = (
+        "import ctypes\n"
+        "from hyped_core.checking.observe import _capture\n"
+        "c = ctypes.CDLL(None)\n"
+        "c.puts(b'before')\n"
+        "with _capture() as printed:\n"
+        "    c.puts(b'within')\n"
+        "print(repr(printed()))\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout == "before\n'within\\n'\n", done.stderr
 
 
 def test_the_process_is_put_back_after_a_check():

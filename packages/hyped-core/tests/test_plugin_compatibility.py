@@ -122,6 +122,18 @@ def test_requirements_on_packages_of_the_family(tmp_path: Path):
     assert found[1].mend == "pip install 'hyped-bench'"
 
 
+def test_metadata_read_by_the_backport_count_too(tmp_path: Path):
+    """Where anything imported importlib_metadata, its distributions are found, which raise for absent fields."""
+    backport = pytest.importorskip("importlib_metadata")
+    info = make_distribution(tmp_path, "lab", {"lab_plugin": ""}, requires=("hyped-core>=99",))
+    found = backport.Distribution.at(info)
+    with pytest.raises(KeyError):
+        found.metadata.__getitem__("Requires-Python")
+    assert [refusal.reason for refusal in requirement_refusals(found)] == [
+        f"requires hyped-core >=99, installed is {__version__}"
+    ]
+
+
 @pytest.mark.parametrize(
     ("wanted", "here", "taken"),
     [

@@ -105,6 +105,10 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "hyped"
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)  # of nobody that the system knows, as in some containers
+    with pytest.raises(OSError, match="hyped"):
+        cache_folder().mkdir(parents=True)
 
 
 @pytest.mark.parametrize("value", ["", "none", "-1", "0", "nan", "inf"])
@@ -231,6 +235,7 @@ def test_the_trace_of_a_crash_is_kept(tmp_path: Path, cache: Path):
     for _ in range(2):
         with isolated_host(tmp_path / "site", probe=True) as host:
             assert "SIGSEGV" in host.record("lab").reason
+            assert "hyped plugins list --again" in host.record("lab").mend
             assert "lab_plugin.py" in host.record("lab").traceback and "fall" in host.record("lab").traceback
 
 

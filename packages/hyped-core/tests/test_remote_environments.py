@@ -150,6 +150,37 @@ def test_two_makers_at_once_make_one(offline, tmp_path):
     assert len(environments.environments()) == 1
 
 
+def test_who_waits_for_a_lock_that_is_removed_takes_the_new_one(tmp_path):
+    lock, said = tmp_path / "x.lock", []
+    inside, waiting, go = threading.Event(), threading.Event(), threading.Event()
+
+    def waits():
+        with environments._alone(lock, waiting.set):
+            said.append(lock.exists())
+            inside.set()
+            go.wait(10)
+
+    thread = threading.Thread(target=waits)
+    with environments._alone(lock, lambda: None):
+        thread.start()
+        assert waiting.wait(10)
+        lock.unlink()
+    assert inside.wait(10) and said == [True]
+    second = threading.Event()
+
+    def comes():
+        with environments._alone(lock, second.set):
+            said.append("in")
+
+    other = threading.Thread(target=comes)
+    other.start()
+    assert second.wait(10) and said == [True], "two were alone at once"
+    go.set()
+    thread.join()
+    other.join()
+    assert said == [True, "in"]
+
+
 def test_environments_are_listed_and_removed(offline, tmp_path):
     asked = [wheel(tmp_path / "wheels", "tinydep")]
     environment_for(asked, say=lambda text: None)

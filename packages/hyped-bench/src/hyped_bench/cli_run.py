@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["page_of", "run", "table_of"]
 
+SMOKE_SECONDS = 300.0
+"""How long a model of others may take on tiny data where --time-limit does not say."""
 _PARAMS = (
     "FILE.yaml#SECTION: a task's section (its `sources` and, beside them, `models`, `design`, `runners`), "
     "or the section that holds tasks by name."
@@ -126,7 +128,7 @@ def run(
             click.echo(f"note: the plugin {broken.name} ({broken.distribution} {broken.version}) is broken: "
                        f"{broken.reason}\n  to mend: {broken.mend}", err=True)  # fmt: skip
         for job in jobs:
-            place_models(job, chosen[job.name], Limits(time_limit, memory_limit, here))
+            place_models(job, chosen[job.name], Limits(time_limit or (SMOKE_SECONDS if smoke else None), memory_limit, here))
         if dry_run:
             for job in jobs:
                 click.echo(_plan(job, chosen[job.name], seeds))
@@ -168,13 +170,11 @@ def _check_smoke(
 
 
 def _smoke_section(folder: Path, tasks: Sequence[str], seed: int) -> dict[str, Any]:
-    """Tiny data of the tasks named, or of all, in a new folder ``data``."""
-    from hyped_bench.smoke import smoke_sections
-    from hyped_core.io.atomic import remove
+    """Tiny data of the tasks named, or of all, in a new folder of their own."""
+    from hyped_bench.smoke import new_data_folder, smoke_sections
     from hyped_core.spec import TASKS
 
-    remove(folder / "data")
-    return smoke_sections(folder / "data", tuple(dict.fromkeys(tasks)) or TASKS, seed)
+    return smoke_sections(new_data_folder(folder), tuple(dict.fromkeys(tasks)) or TASKS, seed)
 
 
 def _seeds(first: int, count: int) -> range:

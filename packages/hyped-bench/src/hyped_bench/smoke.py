@@ -14,8 +14,31 @@ if TYPE_CHECKING:
     from hyped_core.plugins.registry import Provided
 
 CAUTION = "These data are simulated and tiny: the place says that the model works, nothing about its real worth."
+DATA = "smoke-data"
+"""Folder of these data in the folder of results."""
+_MARKER = ".made-by-hyped-smoke"
 _DEMO = ("denoise", "segment", "track", "demultiplex")
 """Tasks whose data are those of `hyped demo`; the others have a tiny screen."""
+
+
+def new_data_folder(out: Path) -> Path:
+    """An empty folder for the data in ``out``, in place of the one that an earlier trial made there.
+
+    Raises
+    ------
+    UsageError
+        Something that no trial made has its name.
+    """
+    from hyped_core.io.atomic import remove
+
+    folder = out / DATA
+    if (folder / _MARKER).is_file():
+        remove(folder)
+    elif folder.exists():
+        raise UsageError("is no folder that --smoke made", where=folder, mend="move it away, or give another --out")
+    folder.mkdir(parents=True)
+    (folder / _MARKER).touch()
+    return folder
 
 
 def smoke_sections(folder: Path, names: Sequence[str] = TASKS, seed: int = 0) -> dict[str, Any]:

@@ -227,16 +227,26 @@ def _capture() -> Iterator[Any]:
     with tempfile.TemporaryFile() as file:
         with contextlib.suppress(OSError):
             saved = os.dup(1)
+            _flush_c()  # what was printed before is not of this stretch
             os.dup2(file.fileno(), 1)
         try:
             with contextlib.redirect_stdout(text):
                 yield lambda: text.getvalue() + said["c"]
         finally:
             if saved is not None:
+                _flush_c()
                 os.dup2(saved, 1)
                 os.close(saved)
                 file.seek(0)
                 said["c"] = file.read().decode(errors="replace")
+
+
+def _flush_c() -> None:
+    """Write what C code has printed and the C library still holds."""
+    with contextlib.suppress(ImportError, OSError, AttributeError, TypeError):  # TypeError: not a POSIX system
+        import ctypes
+
+        ctypes.CDLL(None).fflush(None)
 
 
 def random_states() -> dict[str, Any]:

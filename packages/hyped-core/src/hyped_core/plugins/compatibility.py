@@ -92,9 +92,9 @@ def requirement_refusals(
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
     here = python or platform.python_version()
-    name = distribution.metadata["Name"] or "the plugin"
+    name = distribution.metadata.get("Name") or "the plugin"
     refusals = []
-    wanted = distribution.metadata["Requires-Python"]
+    wanted = distribution.metadata.get("Requires-Python")  # [...] raises under importlib_metadata
     if wanted:
         try:
             fits = SpecifierSet(wanted).contains(here, prereleases=True)

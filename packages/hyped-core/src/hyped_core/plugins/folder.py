@@ -65,7 +65,7 @@ def folder_distribution(folder: Path) -> FolderDistribution:
     folder = Path(folder).expanduser().resolve()
     file = folder / "pyproject.toml"
     if not file.is_file():
-        said = "is not there" if folder.is_dir() else "cannot be: there is no such folder"
+        said = "is not there" if folder.is_dir() else "is not there, nor is the folder"
         raise PluginError(f"pyproject.toml {said}", where=folder, mend="name the folder of a plugin's source")
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))

@@ -39,6 +39,8 @@ __all__ = [
 ]  # fmt: skip
 
 STRICT_VARIABLE = "HYPED_STRICT_PLUGINS"
+LOOK_AGAIN = "once its cause is gone, hyped plugins list --again"
+"""The verdict on a plugin that did harm is kept, also where the harm came of something outside its files."""
 
 
 class PluginHost:
@@ -208,7 +210,7 @@ class PluginHost:
             record.writes_stdout = verdict.writes_stdout
             if verdict.harm:
                 record.traceback = verdict.trace
-                self.refuse(record, verdict.place, verdict.harm)
+                self.refuse(record, verdict.place, verdict.harm, advice=LOOK_AGAIN)
             elif verdict.writes_stdout:
                 self.refuse(record, "load", "writes to stdout, where data belong; it is sent to stderr")
 

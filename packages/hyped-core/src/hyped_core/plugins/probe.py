@@ -73,11 +73,16 @@ class Limits:
 
 
 def cache_folder() -> Path:
-    """Where HYPED keeps what it can make again: ``HYPED_CACHE``, else ``hyped`` in the user's cache folder."""
-    if named := os.environ.get(CACHE_VARIABLE, "").strip():
-        return Path(named).expanduser().absolute()
+    """Where HYPED keeps what it can make again: ``HYPED_CACHE``, else ``hyped`` in the user's cache folder.
+
+    A user without a home has none: then it is a place that nothing can be written to.
+    """
+    named = os.environ.get(CACHE_VARIABLE, "").strip()
     root = os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache"
-    return Path(root).expanduser().absolute() / "hyped"
+    try:
+        return Path(named).expanduser().absolute() if named else Path(root).expanduser().absolute() / "hyped"
+    except RuntimeError:
+        return Path(os.devnull) / "hyped"
 
 
 def verdicts(points: Sequence[EntryPoint]) -> list[Verdict]:

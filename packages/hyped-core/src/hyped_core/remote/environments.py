@@ -202,7 +202,7 @@ def remove_environment(name: str) -> None:
     lock = folder.with_suffix(".lock")
     with _alone(lock, lambda: None):
         remove(folder)
-    lock.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
 
 
 def _base_hash(lines: Sequence[str]) -> str:
@@ -299,13 +299,23 @@ def _alone(lock: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     except ImportError:  # not a POSIX system
         yield
         return
-    with lock.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            on_wait()
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    while True:
+        with lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                on_wait()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            if not _is_at(lock, file.fileno()):  # removed while this waited: others hold a new one
+                continue
+            yield
+            return
+
+
+def _is_at(place: Path, opened: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.path.samestat(place.stat(), os.fstat(opened))
+    return False
 
 
 def _to_stderr(text: str) -> None:

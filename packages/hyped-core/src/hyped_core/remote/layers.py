@@ -131,7 +131,7 @@ def local_state(line: str) -> str:
 def _distribution(name: str, beside: Path) -> metadata.Distribution | None:
     """The distribution of a name: where its package lies, else as this process knows it; None where neither."""
     for one in metadata.distributions(path=[str(beside)]):
-        if normal_name(one.metadata["Name"] or "") == normal_name(name):
+        if normal_name(one.metadata.get("Name") or "") == normal_name(name):
             return one
     try:
         return metadata.distribution(name)

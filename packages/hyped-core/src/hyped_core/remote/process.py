@@ -28,6 +28,8 @@ from hyped_core.remote.memory import Family
 PROTOCOL = 1
 LOOK_S = 0.05
 """Seconds between two looks at the memory of the process and its children."""
+REST = 4
+"""Times as long as a look took there is none: where thousands of processes run, a look takes long."""
 STDERR_LINES = 20
 """Lines of stderr that are kept to say why a process died."""
 MOST_PROCESSES = 1000
@@ -87,6 +89,7 @@ class WorkerProcess:
         self.peak_gpu_memory_mb: float | None = None
         self.spent_s = 0.0
         self._closed = False
+        self._look_due = 0.0
         self._relay = relay or (lambda text: None if sys.stderr is None else sys.stderr.write(text))
         self._tail: deque[str] = deque(maxlen=STDERR_LINES)
         self._replies: queue.Queue[bytes | None] = queue.Queue()
@@ -224,9 +227,15 @@ class WorkerProcess:
                 where=self.who,
                 mend="raise --time-limit or runners/<model>/seconds, or give it less to do",
             )
+        now = time.monotonic()
+        if now < self._look_due:
+            return
         count, used = self._family.look()
+        self._look_due = now + (1 + REST) * (time.monotonic() - now)
         if count > MOST_PROCESSES:
-            raise PluginError(f"had {count} processes at once and was ended", where=self.who)
+            raise PluginError(
+                f"had {count} processes at once and was ended", where=self.who, mend="let it start fewer workers"
+            )
         bound = self.runner.memory_gb
         if bound is not None and used * 2**20 > bound * 1e9:
             used = self._family.memory_mb() if count > 1 else used

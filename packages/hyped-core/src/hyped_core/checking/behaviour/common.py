@@ -364,8 +364,14 @@ def gpu_agrees(subject: Subject) -> None:
     if not Path("/dev/nvidiactl").exists() and not os.environ.get("CUDA_VISIBLE_DEVICES"):
         raise CheckSkipped("this machine has no NVIDIA GPU")
     first = observed(subject)
+    torch = sys.modules.get("torch")
+    if torch is not None and not subject.remote and not torch.cuda.is_available():
+        raise CheckSkipped("torch finds no GPU here")
     before = work(subject, trained(first.model), 0)
-    after = work(subject, trained(first.model), 0, context=subject.context(device="cuda"))
+    try:
+        after = work(subject, trained(first.model), 0, context=subject.context(device="cuda"))
+    except MissingHardwareError as error:
+        raise CheckSkipped(f"cannot use the GPU here: {error.message}") from error
     if found := loosely(before, after):
         raise CheckFailed(
             f"on the GPU the result is another: {found}",

@@ -20,14 +20,14 @@ def metadata(package: Package) -> Iterator[Problem]:
     meta = package.distribution.metadata
     where = package.place("version", "Version")
     try:
-        if Version(meta["Version"] or "") == Version("0"):
+        if Version(meta.get("Version") or "") == Version("0"):
             yield Problem(where, "has no version", 'version = "0.1.0"')
     except InvalidVersion:
         yield Problem(where, f"{meta['Version']!r} is no version", 'version = "0.1.0"')
-    if not (meta["Summary"] or "").strip():
+    if not (meta.get("Summary") or "").strip():
         where = package.place("description", "Summary")
         yield Problem(where, "is empty", "say in one line what the model does")
-    where, wanted = package.place("requires-python", "Requires-Python"), meta["Requires-Python"]
+    where, wanted = package.place("requires-python", "Requires-Python"), meta.get("Requires-Python")
     if not wanted:
         yield Problem(where, "is not stated", 'requires-python = ">=3.11"')
     else:
@@ -49,7 +49,7 @@ def licence(package: Package) -> Iterator[Problem]:
     """The package says under which licence it may be used."""
     meta = package.distribution.metadata
     classified = [c for c in meta.get_all("Classifier") or [] if c.startswith("License ::")]
-    if not (meta["License-Expression"] or meta["License"] or classified):
+    if not (meta.get("License-Expression") or meta.get("License") or classified):
         where = package.place("license", "License-Expression")
         yield Problem(where, "no licence is stated", 'license = "BSD-3-Clause" (an SPDX expression)')
 

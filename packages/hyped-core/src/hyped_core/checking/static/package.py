@@ -31,7 +31,7 @@ class Package:
     @property
     def name(self) -> str:
         """The distribution's name."""
-        return self.distribution.metadata["Name"] or "unknown"
+        return self.distribution.metadata.get("Name") or "unknown"
 
     @property
     def own(self) -> bool:
