@@ -129,7 +129,7 @@ def test_what_is_no_source_of_a_plugin(tmp_path: Path, content: bytes | None, sa
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path):
-    with pytest.raises(PluginError, match="there is no such folder"):
+    with pytest.raises(PluginError, match="nor is the folder"):
         folder_distribution(tmp_path / "none")
 
 

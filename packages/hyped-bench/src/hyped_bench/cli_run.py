@@ -128,7 +128,8 @@ def run(
             click.echo(f"note: the plugin {broken.name} ({broken.distribution} {broken.version}) is broken: "
                        f"{broken.reason}\n  to mend: {broken.mend}", err=True)  # fmt: skip
         for job in jobs:
-            place_models(job, chosen[job.name], Limits(time_limit or (SMOKE_SECONDS if smoke else None), memory_limit, here))
+            seconds = time_limit or (SMOKE_SECONDS if smoke else None)
+            place_models(job, chosen[job.name], Limits(seconds, memory_limit, here))
         if dry_run:
             for job in jobs:
                 click.echo(_plan(job, chosen[job.name], seeds))

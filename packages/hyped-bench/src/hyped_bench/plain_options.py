@@ -50,5 +50,5 @@ def process_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)  # fmt: skip
     return click.option(
         "--time-limit", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
-        help="How long a model in a process of its own may work on one task. Default for strangers: 3600; with --smoke 300.",
+        help="Longest work of a model in a process of its own on a task. Default for strangers: 3600; of --smoke 300.",
     )(command)  # fmt: skip

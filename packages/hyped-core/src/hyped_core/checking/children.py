@@ -146,9 +146,12 @@ class _Child:
                 continue
             if text is None:
                 self.spent = time.monotonic() - since
-                self.fate = (self._died(), "")
+                self.fate = (self._died(), "find what ends the process: nothing that a model does may")
                 return
-            message = json.loads(text)
+            try:
+                message = json.loads(text)
+            except ValueError:  # it went in the middle of a line
+                continue
             if "ready" in message:
                 self.ready = True
             elif "start" in message:

@@ -128,6 +128,8 @@ def _raise_unknown(name: str, bare: str, keys: list[str]) -> None:
         by_name.setdefault(key.partition("/")[2], []).append(key)
     close = [key for hit in difflib.get_close_matches(bare, by_name, n=3) for key in by_name[hit]]
     mend = f"did you mean {' or '.join(close)}?" if close else "hyped models list shows all"
+    if broken := models().broken:
+        mend += f"; or mend the broken plugin {', '.join(broken)} (hyped plugins list says what ails it)"
     raise UnknownNameError(f"there is no model called {name!r}", mend=mend)
 
 
