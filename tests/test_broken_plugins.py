@@ -22,6 +22,12 @@ ALSO_IN_ONE_PROCESS = {
 }  # fmt: skip
 """Kinds that test_plugin_host.py and test_plugin_compatibility.py see to as well."""
 
+TELLING = {
+    "missing-module", "syntax", "sys-exit", "os-exit", "segfault", "hangs", "leaks", "prints-below", "wrong-type",
+    "misspelt", "takes-model-name", "other-api", "garbled-entry-points",
+}  # fmt: skip
+"""Kinds that stand for the others where every command is tried."""
+
 COMMANDS = """
 import contextlib, io, json, os, sys
 from hyped_core.cli.main import run
@@ -124,7 +130,9 @@ def test_one_broken_plugin_alone(tmp_path: Path, verdicts: Path, expected: list[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", BROKEN)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[] if kind in TELLING else [pytest.mark.exhaustive]) for kind in BROKEN]
+)
 def test_one_broken_plugin_alone_and_every_command(
     tmp_path: Path, verdicts: Path, lock: Path, bench: Path, expected: list[str], kind: str
 ):
@@ -183,6 +191,7 @@ def test_nothing_that_they_started_goes_on(all_of_them: Path, verdicts: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_pipeline_with_all_of_them(root: Path, tracked_files: list[str], tmp_path: Path, all_of_them: Path):
     """scripts/repro.sh, which is ``make repro``, runs to its end; without them nothing is to be done again."""
     place = prepared(root, tracked_files, tmp_path / "repository")
