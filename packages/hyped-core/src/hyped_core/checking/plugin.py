@@ -180,6 +180,10 @@ def _behaviour(
         yield settled(record, expected)
 
 
+NOT_MADE = "its environment"
+"""How the reason begins for which a model is not put to work."""
+
+
 class _NotMade(Exception):
     """The environment of a model is not there."""
 
@@ -189,14 +193,13 @@ def _interpreter(spec: ModelSpec, target: Target, install: bool) -> str | None:
     if not spec.environment:
         return None
     from hyped_core.plugins.folder import use_folder
-    from hyped_core.remote.environments import environment_for, environments
+    from hyped_core.remote.environments import environment_for, is_made
 
     if target.folder is not None:
         use_folder(target.folder)  # the environment gets a copy of its package, which has to be found
-    there = any(sorted(known.requirements) == sorted(spec.environment) for known in environments())
-    if not there and not install:
+    if not install and not is_made(spec.environment, spec, target.distribution):
         raise _NotMade(
-            f"its environment ({', '.join(spec.environment)}) is not made yet: hyped plugins check --install"
+            f"{NOT_MADE} ({', '.join(spec.environment)}) is not made yet: hyped plugins check --install"
             f" {target.shown} has pip make it"
         )
     return str(environment_for(spec.environment, spec, target.distribution))

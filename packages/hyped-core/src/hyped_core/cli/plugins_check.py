@@ -7,7 +7,7 @@ import time
 
 import click
 
-from hyped_core.errors import PluginError
+from hyped_core.errors import MissingDependencyError, PluginError
 
 
 @click.command("check")
@@ -26,9 +26,10 @@ def check_plugins(
     """Check a plugin: a source folder, or an installed plugin, package or model (TASK/NAME).
 
     Looks at the package, and puts each model to work on tiny data, on the CPU and without the network. Every problem
-    is shown with its place, the reason and what mends it. Exit code 4 where there is one.
+    is shown with its place, the reason and what mends it. Exit code 4 where there is one, 5 where a model could not be
+    put to work because its environment is not made.
     """
-    from hyped_core.checking.plugin import check_plugin, find_target
+    from hyped_core.checking.plugin import NOT_MADE, check_plugin, find_target
     from hyped_core.checking.report import as_json as json_of
     from hyped_core.checking.report import as_text
 
@@ -53,5 +54,12 @@ def check_plugins(
     bad = sum(record.bad for record in records)
     if bad:
         raise PluginError(
-            f"{bad} problem{'' if bad == 1 else 's'} found", where=shown, mend="each is shown above with what mends it"
+            f"{bad} problem{'' if bad == 1 else 's'} found", where=shown, mend="each is shown above, with what mends it"
+        )
+    unmade = [record.model for record in records if record.status == "skipped" and record.reason.startswith(NOT_MADE)]
+    if unmade:
+        raise MissingDependencyError(
+            f"{', '.join(dict.fromkeys(unmade))} did not run: the environment is not made yet",
+            where=shown,
+            mend=f"hyped plugins check --install {what} (or --static, for the package alone)",
         )

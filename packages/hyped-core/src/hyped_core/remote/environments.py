@@ -105,6 +105,12 @@ def settled(runner: Runner, spec: ModelSpec | None, distribution: str = "") -> R
     return replace(runner, python=str(environment_for(runner.requirements, spec, distribution)), requirements=())
 
 
+def is_made(requirements: Sequence[str], spec: ModelSpec | None = None, distribution: str = "") -> bool:
+    """Whether `environment_for` would find its libraries there, and call no pip."""
+    lines = [*requirements, *core_requirements(), *code_of(spec, distribution).requirements]
+    return _is_finished(environments_folder() / _base_hash(lines))
+
+
 def environment_for(
     requirements: Sequence[str],
     spec: ModelSpec | None = None,

@@ -147,7 +147,7 @@ _ALL = (
     BrokenPlugin("changes-environment", "import os\nos.environ.pop('PATH')\n" + _WORKS, "PATH"),
     BrokenPlugin("empties-path", "import sys\nsys.path.clear()\n" + _WORKS, "sys.path"),
     BrokenPlugin(
-        "takes-signals", "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n" + _WORKS, "SIGINT"
+        "takes-signals", "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + _WORKS, "SIGTERM"
     ),
     # registers nonsense
     BrokenPlugin("wrong-type", _yields("{'name': 'x'}"), "yielded dict"),

@@ -16,6 +16,8 @@ from hyped_core.errors import HypedError
 
 TYPED = "raise a HypedError of hyped_core.errors (InvalidDataError, UsageError) that says what is wrong and what to do"
 
+ANSWER = "models of the task are given this: let it answer (hyped_core.contracts says what the values look like)"
+
 
 def ask(call: Callable[[], Any], where: str, mend: str = TYPED) -> tuple[Any, HypedError | None]:
     """What ``call`` returns, or the `HypedError` it was refused with.
@@ -25,6 +27,7 @@ def ask(call: Callable[[], Any], where: str, mend: str = TYPED) -> tuple[Any, Hy
     CheckFailed
         It raised anything else; ``where`` says what was asked.
     """
+    from hyped_core.checking.behaviour.common import place_of
     from hyped_core.remote.process import RemoteError
 
     try:
@@ -36,8 +39,8 @@ def ask(call: Callable[[], Any], where: str, mend: str = TYPED) -> tuple[Any, Hy
     except HypedError as error:
         return None, error
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".strip().rstrip(":")
-        raise CheckFailed(f"raised {said}", where=where, mend=mend) from error
+        said, place = f"{type(error).__name__}: {error}".strip().rstrip(":"), place_of(error)
+        raise CheckFailed(f"raised {said}{f' ({place})' if place else ''}", where=where, mend=mend) from error
 
 
 def must_answer(call: Callable[[], Any], where: str, mend: str = "") -> Any:
@@ -48,7 +51,7 @@ def must_answer(call: Callable[[], Any], where: str, mend: str = "") -> Any:
     CheckFailed
         It raised.
     """
-    result, refusal = ask(call, where, mend or "this is what the model is asked for: let it answer")
+    result, refusal = ask(call, where, mend or ANSWER)
     if refusal is not None:
         raise CheckFailed(
             f"refused what models of the task are asked for: {refusal.message}",

@@ -54,7 +54,7 @@ def measured(module: str) -> dict[str, Any]:
                     command, stdin=subprocess.DEVNULL, capture_output=True, timeout=WAIT_S, check=True
                 )
             except subprocess.TimeoutExpired:
-                return best or {"work": float(WAIT_S), "tops": []}
+                return best or {"work": float(WAIT_S), "tops": [], "ended": True}
             except (subprocess.SubprocessError, OSError):
                 return best
             text = file.read()
@@ -69,8 +69,12 @@ def measured(module: str) -> dict[str, Any]:
 def import_time(package: Package) -> Iterator[Problem]:
     """The module of each entry point is imported within 0.3 s (the best of three tries)."""
     for point in package.points:
-        spent = _measured(point.module).get("work", 0.0)
-        if spent > SLOW_IMPORT_S:
+        found = _measured(point.module)
+        spent = found.get("work", 0.0)
+        if found.get("ended"):
+            said = f"its import did not end within {WAIT_S} s"
+            yield Problem(point.module, said, "take out what loops or waits where the module is imported")
+        elif spent > SLOW_IMPORT_S:
             yield Problem(
                 point.module,
                 f"takes {spent:.2f} s to import, more than {SLOW_IMPORT_S} s",
