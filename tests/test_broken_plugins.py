@@ -166,7 +166,7 @@ def all_of_them(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("all"), *BROKEN.values())
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_all_at_once(all_of_them: Path, verdicts: Path, lock: Path, bench: Path, expected: list[str]):
     env = environment(all_of_them, verdicts, seconds=12)
     plugins = hyped("plugins", "list", "--json", env=env)

@@ -122,7 +122,10 @@ def spent() -> float:
     return sum(os.times()[:4])
 
 
-@pytest.mark.parametrize("task", TASKS)
+SLOW = [pytest.param(task, marks=[] if task in ("expression", "denoise") else [pytest.mark.slow]) for task in TASKS]
+
+
+@pytest.mark.parametrize("task", SLOW)
 def test_a_plugins_place_among_the_controls_of_each_task(plug, task, capsys):
     started = spent()
     assert hyped(["bench", "run", "--plugin", str(plug), "--task", task, "--model", MODEL_OF[task], "--smoke"]) == 0
