@@ -30,6 +30,7 @@ def texts(path: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_notebook_opens_a_container_without_hyped(tmp_path: Path) -> None:
     python = tmp_path / "plain" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", str(python.parents[1])], check=True, timeout=300)

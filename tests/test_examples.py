@@ -69,6 +69,7 @@ def command(*words: str, env: dict[str, str], timeout: float, codes: tuple[int, 
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @by_folder
 def test_it_is_built_checked_tried_and_tested(root: Path, tmp_path: Path, example: Example):
     folder = source(root, example)

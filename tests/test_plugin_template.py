@@ -16,7 +16,7 @@ from hyped_core.spec import TASKS
 from hyped_core.templates.render import CAN_LEARN, CI, LICENCES, Choice, write_plugin
 from tests.conftest import run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 VARIANTS = [(task, learns) for task in TASKS for learns in ((False, True) if task in CAN_LEARN else (False,))]
 OTHERS = list(itertools.product(LICENCES, CI))
