@@ -57,6 +57,12 @@ def spec_of(model, **more):
     return ModelSpec(**said)
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Models that write where they stand do so in a folder of the test."""
+    monkeypatch.chdir(tmp_path)
+
+
 def outcomes(model, only=COMMON, make=None, **more):
     """Check -> record of a class."""
     records = check_model(spec_of(model, **more), make or (lambda values=None: model()), only=only)
