@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from typing import Any
 
 from hyped_core.checking.child import failed
 from hyped_core.checking.records import CheckRecord
-from hyped_core.remote.memory import Family, machine_memory_gb
+from hyped_core.remote.memory import Family, machine_memory_gb, signal_name
 
 LIMIT_S = 20.0
 """Seconds a check may take."""
@@ -171,8 +170,7 @@ class _Child:
             return "its process closed its pipe"
         said = f"ended its process with exit code {code}"
         if code < 0:
-            name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
-            said = f"its process was killed by signal {name}"
+            said = f"its process was killed by signal {signal_name(code)}"
         self._threads[1].join(timeout=1)
         tail = " / ".join(text for text in self._tail if text)
         return f"{said}; the last it wrote: {tail[-400:]}" if tail else said

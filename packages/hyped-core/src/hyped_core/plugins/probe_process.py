@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from typing import Any
 
 from hyped_core.plugins.probe import MEMORY_VARIABLE, SECONDS_VARIABLE, Limits, Verdict
 from hyped_core.plugins.record import PROBING_VARIABLE, plain
-from hyped_core.remote.memory import Family
+from hyped_core.remote.memory import Family, signal_name
 
 STDIN = b"\n\n"
 """What a plugin that reads stdin finds; that it did is seen by how far it came."""
@@ -166,7 +165,4 @@ def _some(pipe: int) -> bytes:
 
 
 def _way(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    names = {s.value: s.name for s in signal.Signals}
-    return f"signal {names.get(-code, -code)}"
+    return f"exit code {code}" if code >= 0 else f"signal {signal_name(code)}"

@@ -116,6 +116,11 @@ class Family:
             time.sleep(0.01)
 
 
+def signal_name(code: int) -> str:
+    """The name of the signal that a process's (negative) exit code tells of, its number where it has none."""
+    return {s.value: s.name for s in signal.Signals}.get(-code, str(-code))
+
+
 def machine_memory_gb() -> float | None:
     """Main memory of this machine, or what its control group may have, in 10**9 bytes; None where it cannot be told."""
     found = []

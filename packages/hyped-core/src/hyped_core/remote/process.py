@@ -7,7 +7,6 @@ import json
 import os
 import queue
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any, Literal
 from hyped_core import errors
 from hyped_core.errors import HypedError, MissingHardwareError, ParamsError, PluginError
 from hyped_core.remote.exchange import line
-from hyped_core.remote.memory import Family
+from hyped_core.remote.memory import Family, signal_name
 
 PROTOCOL = 1
 LOOK_S = 0.05
@@ -264,7 +263,7 @@ class WorkerProcess:
             )
         said = "closed its connection to HYPED" if code is None else f"ended with exit code {code}"
         if code is not None and code < 0:
-            name = signal.Signals(-code).name if -code in {s.value for s in signal.Signals} else str(-code)
+            name = signal_name(code)
             said = f"was killed by signal {name}"
             if name == "SIGKILL":
                 said += " (the system does so when memory runs out)"

@@ -74,6 +74,12 @@ def compare(subject: Subject, a: Any, b: Any) -> str | None:
     return difference(a, b, task.rtol, task.atol)
 
 
+def must_agree(subject: Subject, a: Any, b: Any, said: str, *, mend: str) -> None:
+    """Fail with ``said`` and the place where two outputs differ."""
+    if found := compare(subject, a, b):
+        raise CheckFailed(f"{said}: {found}", where=found.partition(":")[0], mend=mend)
+
+
 def trained(model: Any) -> Any:
     """``model`` without its `fit`: what it has learned stays, its other methods are called."""
     return _Trained(model)
@@ -179,12 +185,10 @@ def seeded_as_said(subject: Subject) -> None:
     first = observed(subject)
     must_repeat(subject)
     other = work(subject, subject.make(), 0, context=subject.context(seed=1))
-    if found := compare(subject, first.outputs, other):
-        raise CheckFailed(
-            f"another seed gives another result: {found}",
-            where=found.partition(":")[0],
-            mend="say seeded=True in the ModelSpec, so that it runs under several seeds",
-        )
+    must_agree(
+        subject, first.outputs, other, "another seed gives another result",
+        mend="say seeded=True in the ModelSpec, so that it runs under several seeds",
+    )  # fmt: skip
 
 
 def instances_apart(subject: Subject) -> None:
@@ -193,12 +197,11 @@ def instances_apart(subject: Subject) -> None:
     must_repeat(subject)
     before = work(subject, trained(first.model), 0)
     work(subject, subject.make(), 1)
-    if found := compare(subject, before, work(subject, trained(first.model), 0)):
-        raise CheckFailed(
-            f"its results changed after another instance had worked on other data: {found}",
-            where=found.partition(":")[0],
-            mend="keep state in the instance (self), not in the class or the module",
-        )
+    after = work(subject, trained(first.model), 0)
+    must_agree(
+        subject, before, after, "its results changed after another instance had worked on other data",
+        mend="keep state in the instance (self), not in the class or the module",
+    )  # fmt: skip
 
 
 def threads_agree(subject: Subject) -> None:
@@ -206,12 +209,10 @@ def threads_agree(subject: Subject) -> None:
     first = observed(subject)
     must_repeat(subject)
     other = work(subject, subject.make(), 0, context=subject.context(threads=2))
-    if found := compare(subject, first.outputs, other):
-        raise CheckFailed(
-            f"with two threads the result is another: {found}",
-            where=found.partition(":")[0],
-            mend="let each thread have its own random stream, context.rng('name', i), and add up in a fixed order",
-        )
+    must_agree(
+        subject, first.outputs, other, "with two threads the result is another",
+        mend="let each thread have its own random stream, context.rng('name', i), and add up in a fixed order",
+    )  # fmt: skip
 
 
 def interrupt_gets_out(subject: Subject) -> None:
