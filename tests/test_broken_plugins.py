@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hyped_core.testing.broken import BROKEN, BrokenPlugin
+from hyped_core.testing.broken import AT_WORK, BROKEN, BrokenPlugin
 from tests.conftest import ROOT, run, tool_environment
 from tests.test_reproduce import outputs, prepared
 
@@ -75,7 +75,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def environment(folder: Path | None, verdicts: Path, seconds: float = 60) -> dict[str, str]:
-    limits = {"HYPED_PROBE_SECONDS": str(seconds), "HYPED_PROBE_GB": "0.5"}
+    limits = {"HYPED_PROBE_SECONDS": str(seconds), "HYPED_PROBE_GB": "0.5", "HYPED_SECTION_SECONDS": "10"}
     path = {} if folder is None else {"PYTHONPATH": str(folder)}
     return tool_environment(**limits, **path, HYPED_CACHE=str(verdicts), OMP_NUM_THREADS="1")
 
@@ -163,7 +163,7 @@ def benchmark(bench: Path) -> list[str]:
 @pytest.fixture(scope="session")
 def all_of_them(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All broken plugins in one folder."""
-    return install(tmp_path_factory.mktemp("all"), *BROKEN.values())
+    return install(tmp_path_factory.mktemp("all"), *BROKEN.values(), *AT_WORK.values())
 
 
 @pytest.mark.slow
@@ -191,6 +191,31 @@ def test_nothing_that_they_started_goes_on(all_of_them: Path, verdicts: Path):
 
 
 @pytest.mark.slow
+def test_those_that_do_harm_at_work(tmp_path: Path, verdicts: Path, lock: Path, bench: Path, expected: list[str]):
+    env = environment(install(tmp_path / "site", *AT_WORK.values()), verdicts, seconds=12)
+    rows = json.loads(hyped("plugins", "list", "--json", env=env).stdout)
+    assert {row["state"] for row in rows} == {"active"}
+    check_commands(env, lock, bench, expected)
+    done = hyped("doctor", "--json", env=env)
+    assert done.returncode == 0, done.stderr
+    told = {row["name"]: row for row in json.loads(done.stdout)}
+    assert told["python"]["state"] == "ok"
+    (tmp_path / "metrics" / "denoise").mkdir(parents=True)
+    (tmp_path / "metrics" / "denoise" / "identity.json").write_text('{"psnr": 20.0}')
+    places = ["--dataset", "tiny", "--metrics", str(tmp_path / "metrics"), "--json"]
+    done = hyped("bench", "report", str(tmp_path / "out"), *places, env=env)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert "leaderboards" in found["sections"] and "identity" in (tmp_path / "out" / "index.html").read_text()
+    assert sorted(found["failed"]) == sorted(kind for kind in AT_WORK if kind.startswith("section-"))
+    for kind, plugin in AT_WORK.items():
+        said = found["failed"].get(kind) or f"{told[kind]['package']}: {told[kind]['detail']} {told[kind]['mend']}"
+        assert said.startswith(plugin.distribution) and plugin.reason in said
+        assert f"pip uninstall {plugin.distribution}" in said and "HYPED_BLOCK_PLUGINS=" in said
+        assert kind in found["failed"] or told[kind]["state"] == "broken"
+
+
+@pytest.mark.slow
 @pytest.mark.exhaustive
 def test_the_pipeline_with_all_of_them(root: Path, tracked_files: list[str], tmp_path: Path, all_of_them: Path):
     """scripts/repro.sh, which is ``make repro``, runs to its end; without them nothing is to be done again."""
@@ -198,9 +223,10 @@ def test_the_pipeline_with_all_of_them(root: Path, tracked_files: list[str], tmp
     env = environment(all_of_them, tmp_path / "cache", seconds=20) | {"DATASET": "mini"}
     done = run(["sh", "scripts/repro.sh"], place, env=env, timeout=2400)
     assert "plugin broken-abort is broken" in done.stderr
-    assert (place / "reports/mini/index.html").is_file()
+    page = (place / "reports/mini/index.html").read_text()
+    assert all(f"broken-section-{way}: " in page for way in ("exits", "hangs", "segfault", "vanishes"))
     before = outputs(place)
-    assert len(before) > 100
+    assert len(before) > 60
     env.pop("PYTHONPATH")
     done = run(["sh", "scripts/repro.sh"], place, env=env, timeout=1200)
     assert "Running stage" not in done.stdout

@@ -103,15 +103,18 @@ def test_towncrier_takes_every_fragment(release, root: Path):
             assert " ".join(fragment.read_text().split()) in drafted, f"{name}: {fragment.name} is lost"
 
 
-def test_workflows_call_targets_that_exist(root: Path):
+def test_workflows_call_targets_that_exist_and_no_exhaustive_test(root: Path):
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.M))
-    called = set()
+    called, lines = set(), (root / ".ci" / "run").read_text().splitlines()
     for file in sorted((root / ".github" / "workflows").glob("*.yml")):
         jobs = yaml.safe_load(file.read_text())["jobs"]
         for job in jobs.values():
             for step in job["steps"]:
                 called |= set(re.findall(r"\bmake ([a-z-]+)", step.get("run", "")))
+                lines += step.get("run", "").splitlines()
     assert called <= targets
+    marks = {line.partition("test-all ")[2] for line in lines if "make test-all" in line}
+    assert marks == {"""PYTEST_ARGS="-m 'slow and not exhaustive'\""""}
     assert {"test", "test-all", "docs", "release-check", "lint", "repro", "dist"} <= called
 
 

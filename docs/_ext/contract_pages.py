@@ -36,6 +36,7 @@ TITLES = {
 }
 OPTIONAL = {
     "expression": {
+        "facts": "a dict that JSON can hold, for the record of a run: what fit left out, where it fell back",
         "save(folder)": "write what was learned: safetensors and JSON, never pickle",
         "load(folder)": "read it back, and refuse what does not fit",
     },

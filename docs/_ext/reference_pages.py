@@ -43,6 +43,7 @@ MODULES = {
         "hyped_core.remote.host",
         "hyped_core.remote.process",
         "hyped_core.remote.environments",
+        "hyped_core.remote.cache",
     ),
     "Data": (
         "hyped_core.container.data",

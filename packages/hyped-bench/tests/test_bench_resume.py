@@ -196,6 +196,25 @@ def test_a_model_in_a_process_of_its_own_scores_to_the_bit(name, tiny_screen, to
     assert 10 < there.timing["peak_memory_mb"] < 4000
 
 
+def test_a_file_among_the_requirements_decides(tiny_screen, toy_host, toys_folder, tmp_path, monkeypatch):
+    import os
+    import sysconfig
+
+    from hyped_bench.runs.keys import Hashes, changed_parts, key_parts
+    from hyped_core.remote import environments
+
+    monkeypatch.setenv("HYPED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(environments, "core_requirements", list)  # this Python's libraries are lent to it
+    lent = os.pathsep.join([sysconfig.get_path("purelib"), str(toys_folder)])
+    (tmp_path / "reqs.txt").write_text("--no-index\n")
+    runner = {"requirements": [f"-r {tmp_path}/reqs.txt"], "env": {"PYTHONPATH": lent}}
+    job = prepare("expression", {**tiny_screen.section, "runners": {"noisy": runner}}, host=toy_host)
+    before = key_parts(job, "noisy", 0, Hashes(), toy_host)
+    assert before is not None and changed_parts(before, key_parts(job, "noisy", 0, Hashes(), toy_host)) == []
+    (tmp_path / "reqs.txt").write_text("--no-index\n--pre\n")
+    assert changed_parts(before, key_parts(job, "noisy", 0, Hashes(), toy_host)) == ["files of requirements"]
+
+
 def test_a_process_that_dies_or_hangs_is_a_failed_model(tiny_screen, toy_host, toys_folder, tmp_path):
     runner = {"seconds": 4, "env": {"PYTHONPATH": str(toys_folder)}}
     runner["env"]["TOYS_SLEEP_WITH"] = "0"

@@ -70,7 +70,7 @@ def test_listing_imports_nothing_heavy():
 
 
 def test_a_broken_model_is_recorded_and_the_others_are_unharmed(
-    demo_sections, misbehaving_host, tmp_path, capsys
+    demo_sections, misbehaving_host, tmp_path, capfd
 ):
     job = prepare("denoise", demo_sections["denoise"], host=misbehaving_host)
     names = ["raises", "wrongshape", "nan", "bare", "lost", "overwrites", "identity"]
@@ -91,7 +91,9 @@ def test_a_broken_model_is_recorded_and_the_others_are_unharmed(
     assert set(results["raises"].metrics) == set(results["identity"].metrics)
     assert set(results["raises"].metrics.values()) == {None}
     assert results["identity"].metrics["mse"] == results["overwrites"].metrics["mse"] > 0
-    assert capsys.readouterr().out == ""  # what a model prints is no data
+    written = capfd.readouterr()
+    assert written.out == ""  # what a model prints is no data
+    assert all(f"noise {how}" in written.err for how in ("on stdout", "on its descriptor", "of C"))
     with pytest.raises(PluginError, match="out of luck") as failed:
         raise_for(results["raises"])
     assert failed.value.exit_code == 4 and "misbehaving 9.9" in str(failed.value)

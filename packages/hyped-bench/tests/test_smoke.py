@@ -131,11 +131,16 @@ def test_a_plugins_place_among_the_controls_of_each_task(plug, task, capsys):
     assert hyped(["bench", "run", "--plugin", str(plug), "--task", task, "--model", MODEL_OF[task], "--smoke"]) == 0
     assert spent() - started < 60
     said = capsys.readouterr().out
-    rows = {line.split()[0]: line.split()[1:] for line in said.splitlines() if len(line.split()) > 2}
+    table = said.partition("\n\n")[0]
+    rows = {line.split()[0]: line.split()[1:] for line in table.splitlines()}
     assert rows[MODEL_OF[task]][:2] == ["model", "ok"]
     kinds = [row[0] for row in rows.values()]
     assert "control" in kinds and (task != "expression" or "reference" in kinds)
-    assert f"{MODEL_OF[task]}: place " in said and CAUTION in said
+    *_, caution, closing = said.splitlines()
+    assert closing.startswith(f"{MODEL_OF[task]}: place ") and caution == CAUTION
+    if task == "expression":
+        asked = next(line for line in said.splitlines() if "genes never seen perturbed" in line)
+        assert asked.startswith("halves on genes never seen perturbed: pearson_delta 0.") and "additive 0." in asked
 
 
 def test_the_plugins_models_run_apart_and_one_that_fails_decides_the_exit_code(plug, capsys, tmp_path):
@@ -147,10 +152,59 @@ def test_the_plugins_models_run_apart_and_one_that_fails_decides_the_exit_code(p
     assert mine.exists(), "a folder of the user's"
     said = capsys.readouterr()
     assert "tops" in said.out and "breaks has no place: it failed." in said.out
-    assert "exit code 9" in said.err and "toyplug 0.3" in said.err and "leave its folder out" in said.err
+    assert "exit code 9" in said.err and "toyplug 0.3" in said.err and "pip uninstall" not in said.err
+    assert f"correct it in {plug} (hyped plugins check {plug}" in said.err and "leave that folder out" in said.err
     record = json.loads((tmp_path / "out/records/demultiplex/tops/record.json").read_text())
     assert record["distribution"] == "toyplug" and record["runner"]["environment"]["packages"]
     assert hyped([*run, "--keep-going"]) == 0
+
+
+REFUSES = """
+from hyped_core.errors import InvalidDataError
+
+class Halves(Halves):
+    def fit(self, train, validation=None, *, context):
+        super().fit(train, validation, context=context)
+        self.seen = {gene for name in train.obs["perturbation"] for gene in name.split("+")}
+
+    def predict(self, control, perturbation, *, context):
+        if unknown := set(perturbation.genes) - self.seen:
+            raise InvalidDataError(f"{min(unknown)} was never seen")
+        return super().predict(control, perturbation, context=context)
+"""
+
+
+def test_a_model_that_refuses_genes_it_never_saw_has_its_place_all_the_same(plug, capsys):
+    source = plug / "src/toyplug/models.py"
+    source.write_text(MODELS + REFUSES)
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", "expression", "--model", "halves", "--smoke"]) == 0
+    said = capsys.readouterr().out
+    assert "halves on genes never seen perturbed: not scored" in said and "G1" in said and "was never seen" in said
+    assert said.splitlines()[-1].startswith("halves: place 5 of 8 by pearson_delta")
+
+
+def test_where_nothing_can_be_told_the_reason_is(plug, capsys):
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", "segment", "--model", "cuts", "--smoke"]) == 0
+    said = capsys.readouterr().out
+    assert "cuts: Cannot tell: f1_iou50, seg, foreground_recall." in said
+    assert "\n  cannot tell f1_iou50, seg, foreground_recall: 1 scene, and no redrawn cells in the records" in said
+
+
+def test_a_trial_uses_the_values_that_a_spec_names_for_it(plug, capsys, tmp_path):
+    quick = PLUGIN.replace(', seeded=False', ', "toyplug.models:Config", seeded=False, quick={"steps": 3}')
+    (plug / "src/toyplug/plugin.py").write_text(quick)
+    config = "from hyped_core import Params\nclass Config(Params):\n    steps: int = 900\n"
+    sized = "\nclass Cuts(Cuts):\n    def __init__(self, config):\n        assert config.steps == 3\n"
+    (plug / "src/toyplug/models.py").write_text(config + MODELS + sized)
+    run = ["bench", "run", "--plugin", str(plug), "--task", "segment", "--model", "cuts", "--smoke", "--out"]
+    assert hyped([*run, str(tmp_path / "out")]) == 0
+    record = json.loads((tmp_path / "out/records/segment/cuts/record.json").read_text())
+    assert record["config"] == {"steps": 3}
+    (plug / "src/toyplug/plugin.py").write_text(quick.replace('"steps"', '"step"'))
+    forget()
+    assert hyped([*run, str(tmp_path / "other")]) == 4
+    assert "steps" in capsys.readouterr().err
+    assert (tmp_path / "other/records/segment/otsu/record.json").is_file(), "the others have results"
 
 
 def test_a_trial_replaces_the_data_of_an_earlier_one_and_nothing_else(tmp_path):
@@ -188,6 +242,11 @@ def test_what_is_wrong_with_a_folder_is_said(plug, tmp_path, capsys):
         (("--plugin", str(plug)), 2, "--smoke for a first trial"),
         (("--plugin", str(plug), "--smoke", "--cells", "x.h5ad"), 2, "--smoke has data of its own"),
         (("--smoke", "--task", "composition"), 2, "no small data for the task composition"),
+        (("--smoke", "--task", "segmnt"), 2, "did you mean segment?"),
+        (("--plugin", str(plug), "--smoke", "--task", "trakc"), 4, "did you mean track?"),
+        (("--plugin", "toyplug-sorce", "--smoke"), 4, "did you mean toyplug-source"),
+        (("--plugin", str(tmp_path / "toyplug-sorce"), "--smoke"), 4, f"did you mean {tmp_path / 'toyplug-source'}"),
+        (("--plugin", str(plug), "--smoke", "--task", "track", "--model", "alnoe"), 4, "did you mean track/alone"),
         (("--smoke", "--params", "p.yaml"), 2, "--smoke has data of its own"),
     ):
         found, said = refused(*given)
@@ -201,6 +260,33 @@ def test_what_is_wrong_with_a_folder_is_said(plug, tmp_path, capsys):
     forget()
     found, said = refused("--plugin", str(plug), "--task", "denoise", "--smoke")
     assert found == 4 and "out of luck" in said and "is broken" in said
+    assert f"to mend: hyped plugins check {plug} names all that is wrong" in said
+
+
+@pytest.mark.parametrize("wrong", ["toyplug.modles:Alone", "toyplug.models:Aloen", "toyplug.models.Alone:Alone"])
+def test_an_author_whose_target_is_misspelt_is_told_to_correct_it(plug, capsys, wrong):
+    source = plug / "src/toyplug/plugin.py"
+    source.write_text(PLUGIN.replace('f"toyplug.models:{name.capitalize()}"', repr(wrong)))
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", "track", "--model", "alone", "--smoke"]) == 4
+    said = capsys.readouterr().err
+    assert wrong.partition(":")[0] in said and f"to mend: correct it in {plug} (hyped plugins check {plug}" in said
+    assert not any(words in said for words in ("pip install", "pip uninstall", "reinstall", "report it"))
+
+
+def test_an_installed_plugin_can_be_named(plug, tmp_path, capsys, monkeypatch):
+    from hyped_core.testing.plugins import make_distribution
+
+    plugin = PLUGIN.replace("toyplug.models", "toybox_models")
+    files = {"toybox_plugin": plugin, "toybox_models": MODELS}
+    make_distribution(tmp_path / "site", "toy-box", files, entry_points={"toys": "toybox_plugin"})
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    for name in ("toys", "Toy_Box"):
+        default_host.cache_clear()
+        assert hyped(["bench", "run", "--plugin", name, "--task", "track", "--smoke"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1].startswith("alone: place 2 of 2")
+    assert hyped(["bench", "run", "--plugin", "toy-bxo", "--task", "track", "--smoke"]) == 4
+    assert "did you mean toy-box" in capsys.readouterr().err
 
 
 def test_places_are_counted_by_the_tasks_first_metric():
@@ -210,9 +296,13 @@ def test_places_are_counted_by_the_tasks_first_metric():
     results = [made("otsu", "control", 0.5), made("mine", "model", 0.7), made("same", "model", 0.5)]
     results += [made("best", "reference", 1.0), made("bad", "model", None, "failed"), made("blank", "model", None)]
     lines = place_lines(results)
-    assert lines[0] == "mine: place 1 of 3 by f1_iou50 (0.7), ahead of otsu, same."
-    assert lines[1] == "same: place 2 of 3 by f1_iou50 (0.5), behind mine; level with otsu."
-    assert lines[2:] == ["bad has no place: it failed.", "blank has no place: its f1_iou50 is undefined.", CAUTION]
+    assert lines == [
+        CAUTION,
+        "mine: place 1 of 3 by f1_iou50 (0.7, higher is better), ahead of otsu, same.",
+        "same: place 2 of 3 by f1_iou50 (0.5, higher is better), behind mine; level with otsu.",
+        "bad has no place: it failed.",
+        "blank has no place: its f1_iou50 is undefined.",
+    ]
 
 
 def test_smoke_data_are_the_same_for_a_seed_and_need_no_other_package(tmp_path):

@@ -67,6 +67,7 @@ MODELS = """
     class Prints(Good):
         def segment(self, planes, meta, *, context):
             print("{noise}")
+            print("one more", "and the last", sep=chr(10))
             os.write(1, b"{more noise}")
             return super().segment(planes, meta, context=context)
 
@@ -165,6 +166,9 @@ def test_each_way_to_misbehave_is_a_failed_model_and_the_others_have_results(bad
         assert status[name] in ("failed", "unavailable"), name
         assert words in records[name]["reason"], name
         assert f"{name} (badlab 1.0): {status[name]}" in said.err
+    assert said.err.count(" to stdout; sent to stderr") == 1
+    printed = next(line for line in said.err.splitlines() if " to stdout; sent to stderr" in line)
+    assert "note: segment/prints " in printed and printed.split(" lines")[0].split()[-1].isdigit()
     assert said.err.count("pip uninstall badlab, or set HYPED_BLOCK_PLUGINS=badlab") >= len(reasons)
     assert "pip uninstall hyped" not in said.err
     assert all(gone(pid) for pid in pids(badlab))  # those too that left their parent's session
@@ -186,6 +190,21 @@ def test_strangers_run_here_only_where_that_is_said(badlab, capfd, demo_sections
     section["runners"]["good"] = {"runner": "elsewhere"}
     Path("p.yaml").write_text(yaml.safe_dump({"segment": section}))
     assert hyped(run) == 3 and "process or here" in capfd.readouterr().err
+
+
+def test_what_a_model_prints_is_counted_wherever_it_works(badlab, capfd):
+    run = ["bench", "run", "--params", "p.yaml", "--task", "segment", "--model", "prints", "--json"]
+    notes = []
+    for more in ((), ("--here",), ("--here", "--metrics", "m.json")):
+        assert hyped([*run, *more]) == 0
+        said = capfd.readouterr()
+        if "--metrics" not in more:
+            assert "prints" in json.loads(said.out)
+        assert "and the last" in said.err
+        notes += [line for line in said.err.splitlines() if " to stdout; sent to stderr" in line]
+    counts = [note.partition(" wrote ")[2].partition(" line")[0] for note in notes]
+    assert len(notes) == 3 and len(set(counts)) == 1 and int(counts[0]) % 3 == 0, notes
+    assert all("note: segment/prints" in note for note in notes)
 
 
 def test_a_stage_of_the_pipeline_obeys_the_same(badlab, capfd):

@@ -16,9 +16,17 @@ import pytest
 
 from hyped_core.checking.catalogue import checks_of
 from hyped_core.checking.records import CheckSkipped
+from hyped_core.checking.report import as_text
 from hyped_core.checking.run import check_model
-from hyped_core.errors import CorruptFileError, MissingDependencyError, MissingFileError, MissingHardwareError
+from hyped_core.errors import (
+    CorruptFileError,
+    MissingDependencyError,
+    MissingFileError,
+    MissingHardwareError,
+    PluginError,
+)
 from hyped_core.params import Params
+from hyped_core.remote.worker import spec_in, spec_out
 from hyped_core.spec import ModelSpec, Needs
 
 COMMON = [check.name for check in checks_of("denoise") if len(check.tasks) == 6]
@@ -88,9 +96,17 @@ class WritesInto(Good):
         return out
 
 
+class CountsCalls(Good):
+    calls = 0
+
+    def denoise(self, stack, meta, *, context):
+        self.calls += 1
+        return super().denoise(stack, meta, context=context) + np.float32(self.calls)
+
+
 class DrawsFreely(Good):
     def denoise(self, stack, meta, *, context):
-        return super().denoise(stack, meta, context=context) + np.float32(np.random.default_rng().random())
+        return super().denoise(stack, meta, context=context) + np.float32(100 * np.random.default_rng().random())
 
 
 class SeededAfterAll(Good):
@@ -194,6 +210,24 @@ class PrintsInC(Good):
         return super().denoise(stack, meta, context=context)
 
 
+class PrintsInFit(Good):
+    def fit(self, stack, meta, *, context):
+        print("fitting")  # noqa: T201  it is to print
+        super().fit(stack, meta, context=context)
+
+
+class PrintsInLoad(Good):
+    def load(self, folder):
+        print("loading")  # noqa: T201  it is to print
+        super().load(folder)
+
+
+class KeepsTheHandle(Good):
+    def denoise(self, stack, meta, *, context):
+        sys.__stdout__.write("denoising\n")  # and leaves it in the buffer
+        return super().denoise(stack, meta, context=context)
+
+
 class SeedsTheWorld(Good):
     def denoise(self, stack, meta, *, context):
         np.random.seed(context.seed)  # noqa: NPY002  it is to meddle
@@ -251,6 +285,7 @@ BROKEN = [
     (WritesInto, "inputs_unmodified"),
     (DrawsFreely, "seed_repeats"),
     (SeededAfterAll, "seeded_as_said"),
+    (CountsCalls, "calls_repeat"),
     (SharesState, "instances_apart"),
     (CountsThreads, "threads_agree"),
     (ForgetsOnSave, "saves_and_loads"),
@@ -264,6 +299,9 @@ BROKEN = [
     (IsSpoiltByAnInterrupt, "interrupt_gets_out"),
     (Prints, "stdout_silent"),
     (PrintsInC, "stdout_silent"),
+    (PrintsInFit, "stdout_silent"),
+    (PrintsInLoad, "stdout_silent"),
+    (KeepsTheHandle, "stdout_silent"),
     (SeedsTheWorld, "random_state_untouched"),
     (DrawsFromTheWorld, "random_state_untouched"),
     (LeavesFiles, "scratch_alone_written"),
@@ -287,8 +325,9 @@ def test_a_defect_fails_its_check_and_no_other(model, check):
 
 def test_offering_only_one_of_save_and_load_fails():
     found = failures(SavesOnly)
-    assert set(found) == {"saves_and_loads", "no_pickle_saved", "damaged_state_refused"}
+    assert set(found) == {"saves_and_loads"}
     assert "save without load" in found["saves_and_loads"].reason
+    assert "'saves_and_loads'" in outcomes(SavesOnly)["no_pickle_saved"].reason
 
 
 def test_a_model_that_does_not_run_is_one_problem_with_the_authors_line():
@@ -308,6 +347,74 @@ def test_what_a_message_says_is_where_and_what():
     moved = failures(MovesAway)["process_untouched"].reason
     assert "UNDER_CHECK" in moved
     assert "working folder" in moved
+
+
+def test_what_is_printed_while_another_check_runs_is_told_and_goes_to_stderr(capsys):
+    class PrintsOnNan(Good):
+        def denoise(self, stack, meta, *, context):
+            if not np.isfinite(stack).all():
+                print("bad pixels")  # noqa: T201  it is to print
+            return super().denoise(stack, meta, context=context)
+
+    found = outcomes(PrintsOnNan, only=["bad_pixels", "stdout_silent"])["stdout_silent"]
+    assert found.status == "failed"
+    assert "while the check 'bad_pixels' ran" in found.reason and "bad pixels" in found.reason
+    seen = capsys.readouterr()
+    assert "bad pixels" in seen.err and not seen.out
+    assert [check.name for check in checks_of("denoise")][-1] == "stdout_silent"
+
+
+def test_what_another_check_tells_is_not_told_again_and_what_it_does_not_tell_is():
+    found = outcomes(WritesInto, only=None)
+    assert found["inputs_unmodified"].status == "failed"
+    for name in ("stack_in_any_memory", "fit_settles", "windows_equal_the_whole"):
+        assert found[name].status == "skipped" and "see the check 'inputs_unmodified'" in found[name].reason, name
+    assert found["tiny_stacks"].status == "failed"  # an IndexError of its own
+    alone = outcomes(WritesInto, only=["fit_settles"])["fit_settles"]
+    assert alone.status == "failed"  # nothing else was asked that could tell of it
+
+
+def test_a_model_that_says_how_it_is_quick_is_exercised_so_unless_other_values_are_given():
+    spec = spec_of(Good, config="tests:Config", quick={"strength": 2.0})
+    seen = []
+
+    def make(values=None):
+        seen.append(values)
+        return Good()
+
+    runs = check_model(spec, make, only=["runs"])[0]
+    assert (runs.status, runs.reason) == ("passed", 'exercised with ModelSpec.quick: {"strength": 2.0}')
+    assert check_model(spec, make, only=["runs"], values={"strength": 3.0})[0].reason == ""
+    assert check_model(spec, make, only=["runs"], values={})[0].reason == ""
+    assert seen == [{"strength": 2.0}, {"strength": 3.0}, None]
+    assert as_text("x", [runs], 1.0).count("exercised with ModelSpec.quick") == 1
+    plain = check_model(spec_of(Good), lambda values=None: Good(), only=["runs"])
+    assert "passed:" not in as_text("x", plain, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "quick", "said"),
+    [
+        ("tests:Config", {"strenght": 2.0}, "strenght: unknown key (to mend: did you mean 'strength'?)"),
+        ("tests:Config", {"strength": "much"}, "strength: Input should be a valid number"),
+        (None, {"strength": 2.0}, "takes no parameters, got ['strength']"),
+    ],
+)
+def test_values_that_the_config_refuses_are_one_problem_with_the_field(config, quick, said, monkeypatch):
+    monkeypatch.setattr("hyped_core.spec.import_target", lambda name: Config)
+    spec = spec_of(Good, config=config, quick=quick)
+    found = {r.check: r for r in check_model(spec, lambda values=None: spec.load_config(values) or Good())}
+    assert [name for name, record in found.items() if record.bad and name != "config_pickles"] == ["runs"]
+    assert said in found["runs"].reason and found["runs"].where == "ModelSpec.quick"
+
+
+def test_quick_is_a_mapping_of_fields_to_values_of_json():
+    for wrong in ({1: 2}, [("epochs", 1)], {"path": Path("x")}, {"rate": float("nan")}):
+        with pytest.raises(PluginError, match="quick must"):
+            spec_of(Good, quick=wrong)
+    spec = spec_of(Good, quick={"pretrain": {"steps": 4}})
+    assert spec_in(json.loads(json.dumps(spec_out(spec)))) == spec
+    assert hash(spec) == hash(spec_of(Good))
 
 
 class DiffersOnTheGpu(Good):
@@ -332,10 +439,10 @@ def test_what_the_gpu_gives_is_compared_where_the_model_can_use_one(model, statu
 def test_what_c_code_prints_is_captured_where_the_c_library_holds_it_back():
     code = (
         "import ctypes\n"
-        "from hyped_core.checking.observe import _capture\n"
+        "from hyped_core.checking.printed import captured\n"
         "c = ctypes.CDLL(None)\n"
         "c.puts(b'before')\n"
-        "with _capture() as printed:\n"
+        "with captured() as printed:\n"
         "    c.puts(b'within')\n"
         "print(repr(printed()))\n"
     )

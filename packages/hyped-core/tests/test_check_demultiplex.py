@@ -16,7 +16,8 @@ from hyped_core.checking.records import CheckFailed
 from hyped_core.checking.tiny.hashtags import tiny_hashtags
 from hyped_core.errors import InvalidDataError
 
-outcome = runpy.run_path(str(Path(__file__).with_name("checked_models.py")))["outcome"]
+checked = runpy.run_path(str(Path(__file__).with_name("checked_models.py")))
+outcome = checked["outcome"]
 CHECKS = {check.name: check for check in demultiplex.CHECKS}
 
 
@@ -169,6 +170,13 @@ class TakesAnything(Good):
         return super().assign(clean, context=context)
 
 
+TOLD = {
+    OffByOne: {"calls_tag_order"},
+    GoesByColumn: {"calls_tag_order", "tag_without_counts"},
+    SortsNames: {"calls_tag_order"},
+    KeepsMedians: {"calls_repeat"},
+}
+"""The checks that tell of a defect where it is not its own alone: one that is more general, or several that differ."""
 BROKEN = [
     ("calls_form", SortsCells, "the cells in another order"),
     ("calls_form", NumbersCells, "other cells than given"),
@@ -186,11 +194,11 @@ BROKEN = [
     ("calls_tag_order", GoesByColumn, "tags in another order give other calls"),
     ("tag_names_any", SortsNames, "tags of other names give other calls"),
     ("tag_names_any", SplitsNames, "expected a tag"),
-    ("hashtag_forms", SparseOnly, "dense counts: raised AttributeError"),
+    ("hashtag_forms", SparseOnly, "dense counts: raises AttributeError"),
     ("deeper_sequencing", FixedThreshold, "eight times the counts give other calls"),
     ("calls_in_any_order", KeepsMedians, "after another capture the calls are others"),
     ("tag_without_counts", AddsOne, "called by a tag without any count"),
-    ("few_cells_and_tags", TakesSecondTag, "one tag: raised IndexError"),
+    ("few_cells_and_tags", TakesSecondTag, "one tag: raises IndexError"),
     ("wrong_counts_refused", TakesAnything, "a count of nan: answered with DataFrame"),
 ]
 
@@ -203,6 +211,11 @@ def test_a_good_model_passes(name, tmp_path):
 @pytest.mark.parametrize(("name", "model", "said"), BROKEN, ids=[f"{n}-{m.__name__}" for n, m, _ in BROKEN])
 def test_a_wrong_model_fails(name, model, said, tmp_path):
     assert said in outcome(CHECKS[name], "demultiplex", model, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "model", "said"), BROKEN, ids=[f"{n}-{m.__name__}" for n, m, _ in BROKEN])
+def test_a_defect_is_told_by_as_few_checks_as_can_be(name, model, said):
+    assert set(checked["failing"]("demultiplex", model)) == TOLD.get(model, {name})
 
 
 def test_every_check_has_a_wrong_model():

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from hyped_core.checking.plugin import _needed
+from hyped_core.checking.static import all_static
+from hyped_core.testing import make_distribution
+
 _spec = importlib.util.spec_from_file_location("check_folders", Path(__file__).parent / "check_folders.py")
 folders = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(folders)
@@ -20,10 +24,12 @@ HYPED = [sys.executable, "-m", "hyped_core.cli.main"]
 LIMIT = ("--seconds", "8")
 
 
-def check(*arguments, cwd=None):
+def check(*arguments, cwd=None, site=""):
+    """The finished command; ``site`` is a folder with further installed packages."""
     done = subprocess.run(
         [*HYPED, "plugins", "check", *map(str, arguments)],
-        cwd=cwd, capture_output=True, text=True, timeout=300, env={**os.environ, "HYPED_PLUGIN_FOLDERS": ""},
+        cwd=cwd, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "HYPED_PLUGIN_FOLDERS": "", "PYTHONPATH": str(site)},
     )  # fmt: skip
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -96,7 +102,10 @@ def test_a_plugin_module_that_hangs_or_crashes_is_said(tmp_path, line):
     folder, _ = folders.write_plugin(tmp_path, plugin=('"""What the package offers."""', line))
     done = check(folder, "--json", *LIMIT)
     assert done.returncode == 4
-    assert {"entry_point"} <= bad(done) <= {"entry_point", "import_time", "import_light"}
+    assert bad(done) == {"entry_point"}
+    found = next(r for r in json.loads(done.stdout)["records"] if r["check"] == "entry_point")
+    assert found["where"].partition(":")[0].endswith("/plugin.py")
+    assert found["mend"].startswith("take out what")
     assert records(done)[json.loads(done.stdout)["checked"].split()[0], "licence"]["status"] == "passed"
 
 
@@ -132,13 +141,158 @@ def test_only_and_static_choose_and_unknown_names_are_refused(tmp_path):
     assert "seed_repeats" in done.stderr
 
 
+def test_only_runs_what_its_checks_need(tmp_path):
+    names = [check.name for check in all_static()]
+    assert _needed(names, []) == names
+    assert _needed(names, ["licence"]) == ["licence"]
+    assert _needed(names, ["runs"]) == ["syntax", "entry_point"]
+    assert _needed(names, ["names", "licence"]) == ["licence", "syntax", "entry_point", "names"]
+    line = f"open({str(tmp_path / 'imported')!r}, 'w').close()\nfrom hyped_core"
+    folder, name = folders.write_plugin(tmp_path, plugin=("from hyped_core", line))
+    done = check(folder, "--json", "--only", "licence", "--only", "metadata", "--only", "syntax")
+    assert [record["check"] for record in json.loads(done.stdout)["records"]] == ["metadata", "licence", "syntax"]
+    assert not (tmp_path / "imported").exists()
+    done = check(folder, "--json", "--only", "runs", "--only", "sparse_input")
+    assert done.returncode == 0, done.stdout
+    assert {key: r["status"] for key, r in records(done).items()} == {
+        ("denoise", "runs"): "passed", (name, "sparse_input"): "skipped",
+    }  # fmt: skip
+    assert "models of expression" in records(done)[name, "sparse_input"]["reason"]
+
+
+@pytest.mark.parametrize("only", ["runs", "described"])
+def test_a_plugin_that_cannot_be_loaded_is_said_whatever_was_asked(tmp_path, only):
+    folder, name = folders.write_plugin(tmp_path, plugin=("from hyped_core", "1 / 0\nfrom hyped_core"))
+    done = check(folder, "--json", "--only", only)
+    assert done.returncode == 4
+    assert bad(done) == {"entry_point"}
+    assert records(done)[name, "entry_point"]["where"] == f"{name}/plugin.py:2"
+    (folder / "src" / name / "plugin.py").write_text("def\n")
+    done = check(folder, "--json", "--only", only)
+    assert done.returncode == 4
+    assert bad(done) == {"syntax"}
+
+
+def test_a_model_that_nothing_would_find_is_put_to_work_all_the_same(tmp_path):
+    folder, name = folders.write_plugin(
+        tmp_path,
+        pyproject=("entry-points.hyped", "entry-points.hype"),
+        model=("        return stack", "        print('here')\n        return stack"),
+    )
+    done = check(folder, "--json", "--only", "entry_point", "--only", "stdout_silent")
+    assert bad(done) == {"entry_point", "stdout_silent"}
+    done = check(folder, "--static")
+    assert "pyproject.toml:13: project.entry-points.hype\n      HYPED looks for the group 'hyped'" in done.stdout
+    assert "      to mend: rename it to [project.entry-points.hyped]\n" in done.stdout
+    text = (folder / "pyproject.toml").read_text().partition("[project.entry-points")[0]
+    (folder / "pyproject.toml").write_text(text)
+    done = check(folder, "--static")
+    assert f'      to mend: [project.entry-points.hyped]\n      {name} = "{name}.plugin"\n' in done.stdout
+
+
 def test_what_is_no_plugin_is_refused_with_what_to_do(tmp_path):
+    for arguments in ((tmp_path,), ()):
+        done = check(*arguments, cwd=tmp_path)
+        assert done.returncode == 4
+        assert "pyproject.toml is not there" in done.stderr
+        assert "hyped plugins new DIR --task TASK" in done.stderr
+    (tmp_path / "pyproject.toml").write_text("[project\n")
     done = check(tmp_path)
     assert done.returncode == 4
-    assert "pyproject.toml" in done.stderr
-    done = check("hyped-croe")
+    assert "at line 1" in done.stderr
+    done = check(tmp_path / "pyproject.toml")
     assert done.returncode == 4
-    assert "hyped-core" in done.stderr
+    assert f"hyped plugins check {tmp_path}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("hyped-croe", "did you mean hyped-core"),
+        ("identity", "did you mean denoise/identity"),
+        ("denoise/identty", "did you mean denoise/identity"),
+        ("denoise/qqqqqqqqq", "models of denoise: "),
+        ("qqqqq/xxxxxxxxx", "tasks with a contract: expression, embedding"),
+    ],
+)
+def test_an_unknown_name_gets_the_closest(tmp_path, named, said):
+    done = check(named, cwd=tmp_path)
+    assert done.returncode == 4
+    assert repr(named) in done.stderr
+    assert said in done.stderr
+
+
+def installed(tmp_path, **changes):
+    """A folder with an installed plugin, and the plugin's name."""
+    folder, name = folders.write_plugin(tmp_path / "source", **changes)
+    modules = {
+        f"{name}/{path.name}": path.read_text() for path in sorted((folder / "src" / name).glob("*.py"))
+    }
+    site = tmp_path / "site"
+    make_distribution(site, f"{name}-dist", modules, entry_points={name: f"{name}.plugin"}, requires=["hyped-core<0.2"])
+    return site, name
+
+
+def test_an_installed_plugin_is_checked_by_distribution_plugin_or_model(tmp_path):
+    more = "    yield ModelSpec(name='other', task='denoise', target='NAME.model:Same')\n    yield ModelSpec("
+    site, name = installed(tmp_path, plugin=("    yield ModelSpec(", more))
+    for named in (f"{name}-dist", name):
+        done = check(named, "--static", "--json", cwd=tmp_path, site=site)
+        found = json.loads(done.stdout)
+        assert found["checked"] == f"{name}-dist 1.0"
+        assert {r["model"] for r in found["records"]} == {f"{name}-dist", "denoise/other", f"denoise/{name}"}
+        assert {(r["check"], r["where"]) for r in found["records"] if r["model"] == "denoise/other" and r["mend"]} >= {
+            ("described", f"{name}/plugin.py:6: ModelSpec.summary")
+        }
+        assert records(done)[f"{name}-dist", "core_requirement"]["where"] == f"METADATA of {name}-dist: Requires-Dist"
+    only = ("--only", "described", "--only", "runs", "--only", "inputs_unmodified")
+    for named in (f"denoise/{name}", f"{name}-dist:denoise/{name}"):
+        done = check(named, "--json", *only, cwd=tmp_path, site=site)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {(r["model"], r["check"], r["status"]) for r in json.loads(done.stdout)["records"]} == {
+            (f"denoise/{name}", check, "passed") for check in ("described", "runs", "inputs_unmodified")
+        }
+    done = check(f"denoise/{name}x", cwd=tmp_path, site=site)
+    assert f"did you mean denoise/{name}" in done.stderr
+
+
+def test_a_model_of_a_broken_plugin_names_the_plugin_to_check(tmp_path):
+    site, name = installed(tmp_path, plugin=("seeded=False", "seeded=False, api_version=99"))
+    done = check(f"denoise/{name}", cwd=tmp_path, site=site)
+    assert done.returncode == 4
+    assert f"it may be of a broken plugin: hyped plugins check {name}-dist" in done.stderr
+    done = check(f"{name}-dist", "--static", cwd=tmp_path, site=site)
+    assert f"{name}/plugin.py:6: ModelSpec.api_version" in done.stdout
+    assert "api_version=1" in done.stdout
+    assert "uninstall" not in done.stdout + done.stderr
+
+
+def test_an_entry_point_that_is_no_module_leaves_the_rest_working(tmp_path):
+    folder, name = folders.write_plugin(tmp_path, pyproject=("NAME.plugin", "my-model.plugin"))
+    done = subprocess.run(
+        [*HYPED, "plugins", "list"],
+        capture_output=True, text=True, env={**os.environ, "HYPED_PLUGIN_FOLDERS": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert name in done.stdout and "hyped-core" in done.stdout
+    assert bad(check(folder, "--json", "--static")) == {"entry_point"}
+
+
+def test_a_distribution_that_cannot_be_read_is_said(tmp_path):
+    site, name = installed(tmp_path)
+    next(site.glob("*.dist-info/entry_points.txt")).write_text("[hyped]\nno value\n")
+    done = check(f"{name}-dist", cwd=tmp_path, site=site)
+    assert done.returncode == 4
+    assert "entry points cannot be read" in done.stderr
+    assert "install it anew" in done.stderr
+
+
+def test_a_model_of_our_own_is_checked_by_name():
+    done = check("denoise/identity", "--json", "--only", "runs", "--only", "described", "--only", "frames_kept")
+    assert done.returncode == 0, done.stdout
+    assert {(model, name) for model, name in records(done)} == {
+        ("denoise", "runs"), ("denoise", "described"), ("denoise", "frames_kept"),
+    }  # fmt: skip
 
 
 def test_an_installed_package_is_checked_by_name():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
 from hyped_core.errors import DesignError, InvalidDataError
 from hyped_core.spec import ModelSpec
 
+checked = runpy.run_path(str(Path(__file__).with_name("checked_models.py")))
 NAMED = {check.name: check for check in CHECKS}
 
 
@@ -50,7 +53,7 @@ def wrong(change):
         def segment(self, planes, meta, *, context):
             return change(super().segment(planes, meta, context=context), np.asarray(planes))
 
-    return Wrong
+    return checked["sendable"](Wrong, globals())
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
@@ -137,6 +140,13 @@ def joined(labels, planes):
     return np.where(labels == 3, 2, np.where(labels > 3, labels - 1, labels)).astype(np.int32)
 
 
+TOLD = {
+    "ZeroDivisionError": {"noise_alone", "tiny_frames"},
+    "one pixel that is nan moved 1395": {"bad_pixels_in_planes", "labels_connected", "missing_channels"},
+    "without channel Cy5: raises ValueError: tuple.index": {"missing_channels", "tiny_frames"},
+    "read-only float32: raises ValueError": {"planes_in_any_memory", "tiny_frames"},
+}
+"""The checks that tell of a defect where it is not its own alone: one that is more general, or several that differ."""
 WRONG = [
     ("labels_form", wrong(lambda labels, p: labels.astype(np.int64)), "int64, expected int32"),
     ("labels_form", wrong(lambda labels, p: labels > 0), "bool, expected int32"),
@@ -149,7 +159,7 @@ WRONG = [
     ("empty_frames", wrong(lambda labels, p: labels if np.ptp(p) else labels + 1), "1 nuclei on 2688 of 2688 pixels"),
     ("noise_alone", Noise, "ZeroDivisionError"),
     ("tiny_frames", Crashing, r"of shape \(3, 8, 8\).*IndexError.*or an error about the data"),
-    ("bad_pixels_in_planes", Raw, "one pixel that is nan moved"),
+    ("bad_pixels_in_planes", Raw, "one pixel that is nan moved 1395"),
     ("bad_pixels_in_planes", NaNWeak, "one pixel that is nan moved"),
     ("channel_order", First, "channels in the order TagGFP, Cy5, mKate"),
     ("missing_channels", Indexing, "without channel Cy5: raises ValueError: tuple.index"),
@@ -167,6 +177,11 @@ def test_a_wrong_model_fails_its_check(name, model, said, tmp_path):
     failed = caught.value
     assert failed.where and failed.mend
     assert re.search(said, f"{failed.where}: {failed.message}", re.DOTALL), f"{failed.where}: {failed.message}"
+
+
+@pytest.mark.parametrize("name, model, said", WRONG, ids=[f"{n}-{i}" for i, (n, *_) in enumerate(WRONG)])
+def test_a_defect_is_told_by_as_few_checks_as_can_be(name, model, said):
+    assert set(checked["failing"]("segment", model)) == TOLD.get(said, {name})
 
 
 def test_every_check_is_seen_to_fail():

@@ -62,6 +62,28 @@ DEFECTS = {
         "a b c",
     ),
     "no licence": ("licence", {"pyproject": ('license = "BSD-3-Clause"', "")}, "license"),
+    "licence in words": (
+        "licence",
+        {"pyproject": ('"BSD-3-Clause"', '"MIT License"')},
+        "pyproject.toml:10: project.license 'MIT License' is no SPDX expression",
+    ),
+    "licence that is no text": ("licence", {"pyproject": ('"BSD-3-Clause"', "3")}, "'3' is no SPDX expression"),
+    "licence in a file that is not there": (
+        "licence",
+        {"pyproject": ('"BSD-3-Clause"', '{file = "LICENSE"}')},
+        "LICENSE is not there",
+    ),
+    "licence files that are not there": (
+        "licence",
+        {"pyproject": ('"BSD-3-Clause"', '"BSD-3-Clause"\nlicense-files = ["LICEN*"]')},
+        "LICEN* is not there",
+    ),
+    "empty licence file": ("licence", {"files": {"LICENSE": "\n"}}, "LICENSE is empty"),
+    "whole text for the name of a licence": (
+        "described",
+        {"plugin": ('licence="BSD-3-Clause"', 'licence="MIT License. " + 50 * "Permission is hereby granted "')},
+        "ModelSpec.licence is a text of",
+    ),
     "core not required": ("core_requirement", {"pyproject": ('"hyped-core>=0.1,<0.2"', "")}, "not required"),
     "no upper bound": (
         "core_requirement",
@@ -150,6 +172,212 @@ DEFECTS = {
         },
         "NAME.helper",
     ),
+    "hyped-core of the future": (
+        "core_requirement",
+        {"pyproject": (">=0.1,<0.2", ">=9")},
+        "dependencies 'hyped-core>=9' leaves out",
+    ),
+    "another python": ("core_requirement", {"pyproject": (">=3.11", ">=3.99")}, "project.requires-python"),
+    "no entry point": (
+        "entry_point",
+        {"pyproject": ('[project.entry-points.hyped]\nNAME = "NAME.plugin"\n', "")},
+        'nothing is found [project.entry-points.hyped]\nNAME = "NAME.plugin"',
+    ),
+    "misspelt group": (
+        "entry_point",
+        {"pyproject": ("entry-points.hyped", "entry-points.hype")},
+        "pyproject.toml:13: project.entry-points.hype HYPED looks for the group 'hyped' alone, not 'hype'",
+    ),
+    "entry point for a group": (
+        "entry_point",
+        {"pyproject": ('[project.entry-points.hyped]\nNAME =', "[project.entry-points]\nhyped =")},
+        'expected a table [project.entry-points.hyped]\nNAME = "NAME.plugin"',
+    ),
+    "misspelt module of the entry point": (
+        "entry_point",
+        {"pyproject": ("NAME.plugin", "NAME.plugins")},
+        'pyproject.toml:14: project.entry-points.hyped.NAME there is no module NAME.plugins did you mean NAME = '
+        '"NAME.plugin"?',
+    ),
+    "path for a module": (
+        "entry_point",
+        {"pyproject": ("NAME.plugin", "src/NAME/plugin.py")},
+        'did you mean NAME = "NAME.plugin"?',
+    ),
+    "name of the distribution for a module": (
+        "entry_point",
+        {"pyproject": ("NAME.plugin", "my-model.plugin")},
+        'there is no module my-model.plugin did you mean NAME = "NAME.plugin"?',
+    ),
+    "no entry point and no hook": (
+        "entry_point",
+        {
+            "pyproject": ('[project.entry-points.hyped]\nNAME = "NAME.plugin"\n', ""),
+            "plugin": ("@hookimpl\ndef hyped_models", "def models"),
+        },
+        'write a module with a hook (hyped plugins new DIR shows one), and name it:',
+    ),
+    "misspelt object of the entry point": (
+        "entry_point",
+        {"pyproject": ("NAME.plugin", "NAME.plugin:plugni")},
+        "has no attribute 'plugni' NAME = \"NAME.plugin\"",
+    ),
+    "version that is none": (
+        "metadata",
+        {"pyproject": ('"0.1.0"', '"one"')},
+        "pyproject.toml:7: project.version 'one' is no version",
+    ),
+    "name that is none": ("metadata", {"pyproject": ('name = "NAME"', 'name = "NAME!"')}, 'name = "NAME"'),
+    "dependencies as text": (
+        "metadata",
+        {"pyproject": ('["hyped-core>=0.1,<0.2"]', '"hyped-core>=0.1,<0.2"')},
+        'project.dependencies is no list of text dependencies = ["hyped-core>=0.1,<0.2"]',
+    ),
+    "ends the interpreter": (
+        "entry_point",
+        {"plugin": ("from hyped_core", "__import__('os')._exit(0)\nfrom hyped_core")},
+        "NAME/plugin.py:2 its import ends the process (exit code 0) take out what ends it",
+    ),
+    "exits": (
+        "entry_point",
+        {"plugin": ("from hyped_core", "raise SystemExit(3)\nfrom hyped_core")},
+        "NAME/plugin.py:2 ends the process on import (SystemExit: 3) take it out",
+    ),
+    "a hook ends the interpreter": (
+        "entry_point",
+        {"plugin": ("    yield ModelSpec(", "    __import__('os')._exit(3)\n    yield ModelSpec(")},
+        "NAME/plugin.py:6 hyped_models ends the process (exit code 3)",
+    ),
+    "a hook takes arguments": (
+        "entry_point",
+        {"plugin": ("def hyped_models():", "def hyped_models(config):")},
+        "NAME/plugin.py:5 hyped_models takes arguments, and is called without def hyped_models():",
+    ),
+    "misspelt module of its own": (
+        "entry_point",
+        {"plugin": ("from hyped_core", "import NAME.modle\nfrom hyped_core")},
+        "NAME/plugin.py:2 there is no module NAME.modle did you mean NAME.model?",
+    ),
+    "its only hook misspelt": (
+        "contributions",
+        {"plugin": ("def hyped_models", "def hyped_model")},
+        "NAME/plugin.py:5 there is no hook 'hyped_model' rename hyped_model to hyped_models",
+    ),
+    "capitals": (
+        "contributions",
+        {"plugin": ('name="NAME"', 'name="My Model"')},
+        'NAME/plugin.py:7: ModelSpec.name model name must be lower-case letters, digits, \'_\', \'-\' or \'.\' and '
+        'start with a letter name="my-model"',
+    ),
+    "capitals in a variable": (
+        "contributions",
+        {"plugin": ('name="NAME"', 'name="NAME".upper()')},
+        'name="NAME"',
+    ),
+    "text for a tuple": (
+        "contributions",
+        {"plugin": ("seeded=False", 'seeded=False, sources="NAME.model"')},
+        'NAME/plugin.py:8: ModelSpec.sources sources is str, expected a tuple of text sources=("NAME.model",)',
+    ),
+    "text for a tuple of Needs": (
+        "contributions",
+        {"plugin": ("seeded=False", "seeded=False, needs=__import__('hyped_core').Needs('torch', 'pip install x')")},
+        "give ModelSpec.needs.modules as a tuple of text",
+    ),
+    "unknown field": (
+        "contributions",
+        {"plugin": ("licence=", "license=")},
+        "NAME/plugin.py:8: ModelSpec.license there is no such field did you mean licence?",
+    ),
+    "missing field": (
+        "contributions",
+        {"plugin": ('target="NAME.model:Same", ', "")},
+        "NAME/plugin.py:6: ModelSpec.target is not given",
+    ),
+    "dots alone in the target": (
+        "contributions",
+        {"plugin": ('model:Same"', 'model.Same"')},
+        'package.module:Name\' target="NAME.model:Same"',
+    ),
+    "name of another record": (
+        "contributions",
+        {
+            "plugin": (
+                "@hookimpl",
+                "@hookimpl\ndef hyped_readers():\n    from hyped_core.spec import ReaderSpec\n"
+                "    yield ReaderSpec('ND2', 'movie', ('.nd2',), 'NAME.model:Same')\n\n@hookimpl",
+            )
+        },
+        'NAME/plugin.py:7: hyped_readers raised PluginError: \'ND2\': reader name must be lower-case letters, digits, '
+        "'_', '-' or '.' and start with a letter name=\"nd2\"",
+    ),
+    "no record": (
+        "contributions",
+        {"plugin": ("yield ModelSpec(", "yield dict(")},
+        "NAME/plugin.py:5: hyped_models yielded dict, expected ModelSpec yield ModelSpec(...)",
+    ),
+    "one name twice": (
+        "names",
+        {
+            "plugin": (
+                "    yield ModelSpec(",
+                "    yield ModelSpec(name='NAME', task='denoise', target='NAME.model:Same',\n        summary='Again', "
+                "config='NAME.model:SameConfig', licence='MIT')\n    yield ModelSpec(",
+            )
+        },
+        "NAME/plugin.py:6, NAME/plugin.py:8: denoise/NAME is announced 2 times",
+    ),
+    "misspelt class": (
+        "target",
+        {"plugin": ('model:Same"', 'model:Sama"')},
+        "NAME/plugin.py:6: ModelSpec.target: NAME.model:Sama NAME.model has no 'Sama' did you mean NAME.model:Same?",
+    ),
+    "misspelt module": (
+        "target",
+        {"plugin": ('NAME.model:Same"', 'NAME.modle:Same"')},
+        "there is no module NAME.modle did you mean NAME.model?",
+    ),
+    "misspelt config": (
+        "config",
+        {"plugin": ("model:SameConfig", "model:SameConfg")},
+        "NAME.model has no 'SameConfg' did you mean NAME.model:SameConfig?",
+    ),
+    "model's module fails": (
+        "target",
+        {"model": ("import numpy as np", "import numpy as np\n1 / 0")},
+        "NAME/model.py:3 fails on import: ZeroDivisionError",
+    ),
+    "library that is not installed": (
+        "libraries_declared",
+        {"model": ("import numpy as np", "import numpy as np\nimport a_library_not_there")},
+        "NAME/model.py:3 imports a_library_not_there",
+    ),
+    "library that is not installed, in a try": (
+        "target",
+        {"model": ("import numpy as np", "import numpy as np\ntry: import nowhere\nexcept ImportError: raise")},
+        "imports nowhere, which is not installed pip install nowhere",
+    ),
+    "constructor with config, spec without": (
+        "target",
+        {"plugin": (', config="NAME.model:SameConfig"', "")},
+        'cannot be called without arguments: missing a required argument: \'config\' def __init__(self), or config=',
+    ),
+    "target is a module": ("target", {"plugin": ('model:Same"', 'model:np"')}, "a class name a class with denoise"),
+    "default of another type": (
+        "config",
+        {"model": ("offset: float = 0.0", "offset: float = 'none'")},
+        "NAME/model.py:8: SameConfig.offset its default is refused by its own type",
+    ),
+    "misspelt source": (
+        "sources",
+        {"plugin": ("seeded=False", 'seeded=False, sources=("NAME.modle",)')},
+        "did you mean NAME.model?",
+    ),
+    "expected failures without reasons": (
+        "expected_failures",
+        {"pyproject": ("[project]\n", '[tool.hyped.expected-failures]\n"denoise/NAME" = "why"\n\n[project]\n')},
+        "must map checks to the reasons",
+    ),
     "unknown expected failure": (
         "expected_failures",
         {"plugin": ("seeded=False,", "seeded=False, expected_failures={'stdout_silnt': 'prints'},")},
@@ -175,8 +403,109 @@ def test_a_defect_fails_its_check_and_no_other(static, defect):
     assert bad(found) == {check}
     records = [record for record in found[check] if record.bad]
     text = " ".join(f"{r.where} {r.reason} {r.mend}" for r in records)
-    assert said.replace("NAME", static.name) in text
-    assert all(record.where for record in records)
+    assert said.replace("NAME", static.name) in text.replace("NAME", static.name)
+    assert len(records) == 1, text
+    assert all(record.where and record.reason and record.mend for record in records), text
+    assert "uninstall" not in text
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "said"),
+    [(("entry-points.hyped", "entry-points.hype"), "not 'hype'"), (("NAME.plugin", "NAME.plug"), "there is no module")],
+)
+def test_what_is_wrong_with_the_entry_point_hides_nothing_else(static, pyproject, said):
+    found = static(
+        pyproject=pyproject,
+        plugin=(' licence="BSD-3-Clause",', ""),
+        model=("    offset: float = 0.0", "    offset: float"),
+        files={"src/NAME/other.py": "import pickle\n"},
+    )
+    assert bad(found) == {"entry_point", "described", "config", "pickle_use"}
+    assert said in found["entry_point"][0].reason
+
+
+@pytest.mark.parametrize("place", ["python", "."])
+def test_a_package_need_not_lie_in_src(static, tmp_path, place):
+    folder, name = folders.write_plugin(tmp_path / "source")
+    (folder / place).mkdir(exist_ok=True)
+    (folder / "src" / name).rename(folder / place / name)
+    (folder / "src").rmdir()
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write('\n[tool.setuptools]\npackage-dir = {"" = "python"}\n')
+    package = package_of(str(folder), None)
+    assert package.problems == []
+    assert [path.parent for path, _ in package.trees.values()] == [(folder / place / name).resolve()] * 3
+    assert [spec.name for spec in package.models()] == [name]
+
+
+def test_every_field_that_cannot_be_taken_is_said_and_the_model_is_looked_at_as_it_was_meant(static):
+    found = static(
+        plugin=(
+            'summary="Frames as they are", licence="BSD-3-Clause", seeded=False',
+            'sumary="Frames as they are", role="best", sources="NAME.model", seeded=0',
+        ),
+        model=("offset: float = 0.0", "offset: float"),
+    )
+    places = [record.where.rpartition(".")[2] for record in found["contributions"]]
+    assert places == ["sumary", "role", "sources", "seeded"]
+    assert bad(found) == {"contributions", "described", "config"}
+    assert [record.where.rpartition(" ")[2] for record in found["described"]] == ["ModelSpec.licence"]
+
+
+@pytest.mark.parametrize(
+    ("line", "files"),
+    [
+        ('license = {file = "COPYING.txt"}', {"COPYING.txt": "Do as you like"}),
+        ('license = {text = "ours"}', {}),
+        ('classifiers = ["License :: OSI Approved :: MIT License"]', {}),
+        ('license = "mit AND (Apache-2.0 OR LicenseRef-Ours)"', {"LICENSE": "Do as you like"}),
+        ('license = "MIT"\nlicense-files = ["LICENSES/*"]', {"LICENSES/MIT.txt": "Do as you like"}),
+        ('license = "MIT"\nlicense-files = []', {"LICENSE": ""}),
+        ('dynamic = ["license"]', {}),
+    ],
+)
+def test_a_licence_can_be_said_in_other_ways(static, line, files):
+    found = static(pyproject=('license = "BSD-3-Clause"', line), files=files)
+    assert bad(found) == set()
+    assert found["licence"][0].status == ("skipped" if "dynamic" in line else "passed")
+
+
+@pytest.mark.parametrize(
+    ("package", "model", "noted"),
+    [
+        ("GPL-3.0-or-later", "MIT", True),
+        ("MIT", "CC-BY-4.0", True),
+        ("MIT AND (Apache-2.0 OR BSD-3-Clause)", "bsd-3-clause", False),
+        ("MIT", "MIT; weights CC-BY-NC-4.0", False),
+    ],
+)
+def test_a_model_of_another_licence_than_its_package_is_noted(static, package, model, noted):
+    found = static(
+        pyproject=('"BSD-3-Clause"', f'"{package}"'), plugin=('licence="BSD-3-Clause"', f'licence="{model}"')
+    )
+    assert bad(found) == set()
+    said = f"its licence {model} is not that of its package ({package})"
+    assert [said in record.reason for record in found["described"]] == [noted]
+
+
+def test_a_good_model_beside_a_bad_one_is_looked_at(static):
+    more = "    yield ModelSpec(name='Second', task='denoise', target='NAME.model.Same', licence='MIT')\n"
+    found = static(plugin=("    yield ModelSpec(", f"{more}    yield ModelSpec("), model=("def denoise", "def clean"))
+    assert {record.model for record in found["target"]} == {"denoise/second", f"denoise/{static.name}"}
+    assert bad(found) == {"contributions", "described", "target"}
+    assert len(found["contributions"]) == 2
+
+
+def test_of_a_model_whose_fields_are_computed_nothing_is_guessed(static):
+    found = static(plugin=("seeded=False", "seeded=bool(0), sources='NAME.model'"))
+    assert bad(found) == {"contributions"}
+    assert found["target"][0].status == "skipped"
+    assert "contributions" in found["target"][0].reason
+
+
+def test_what_a_misspelt_hook_announces_is_looked_at(static):
+    found = static(plugin=("def hyped_models", "def hyped_model"), model=("offset: float = 0.0", "offset: float"))
+    assert bad(found) == {"contributions", "config"}
 
 
 def test_everything_wrong_is_said_at_once(static):
@@ -213,8 +542,9 @@ def test_a_plugin_that_fails_on_import_is_one_problem(static):
         plugin=('"""What the package offers."""', "import a_module_that_is_not_there"),
     )
     assert "entry_point" in bad(found)
-    assert bad(found) <= {"entry_point", "libraries_declared"}
+    assert bad(found) == {"entry_point"}
     assert "a_module_that_is_not_there" in found["entry_point"][0].reason
+    assert found["entry_point"][0].where == f"{static.name}/plugin.py:1"
     assert found["names"][0].status == "skipped"
     assert found["import_time"][0].status == "skipped"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
 from hyped_core.errors import InvalidDataError
 from hyped_core.spec import ModelSpec
 
+checked = runpy.run_path(str(Path(__file__).with_name("checked_models.py")))
 NAMED = {check.name: check for check in CHECKS}
 REACH_UM = 12.0
 
@@ -65,7 +68,7 @@ def wrong(change, base=Linking):
         def track(self, objects, labels=None, *, context):
             return change(super().track(objects, labels, context=context))
 
-    return Wrong
+    return checked["sendable"](Wrong, globals())
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.name)
@@ -177,6 +180,14 @@ def family(parents):
     return wrong(lambda table: table.assign(parent_id=table["track_id"].map(parents).fillna(0).astype("int64")))
 
 
+TOLD = {
+    "of no rows: raises IndexError": {"frames_with_gaps", "row_order", "small_tables"},
+    "without frame 3: raises IndexError": {"frames_with_gaps", "small_tables"},
+    "from frame 20 on: raises AssertionError": {"frames_with_gaps", "row_order", "small_tables"},
+    "rows in another order: ": {"bad_places", "row_order"},
+    "labels by other names: ": {"bad_places", "label_names"},
+}
+"""The checks that tell of a defect where it is not its own alone: one that is more general, or several that differ."""
 WRONG = [
     ("rows_kept", wrong(lambda t: t["track_id"]), "returned Series"),
     ("rows_kept", wrong(lambda t: t.iloc[1:]), "70 rows for 71 objects"),
@@ -193,7 +204,7 @@ WRONG = [
     ),
     (
         "tracked_or_reported",
-        wrong(lambda t: t.assign(track_id=t["track_id"] * 0, unassigned_reason=["late", *[None] * 69, " "])),
+        wrong(lambda t: t.assign(track_id=t["track_id"] * 0, unassigned_reason=["late", *[None] * len(t)][: len(t)])),
         "70 objects have track_id 0 and no unassigned_reason, the first in row 1",
     ),
     ("tracks_possible", wrong(lambda t: t.assign(track_id=np.int64(1))), "track 1 has two objects in frame 0"),
@@ -212,7 +223,7 @@ WRONG = [
     ),
     (
         "tracks_possible",
-        wrong(lambda t: t.assign(track_id=np.arange(1, 72), parent_id=np.where(t["frame"] > 0, 1, 0))),
+        wrong(lambda t: t.assign(track_id=np.arange(1, len(t) + 1), parent_id=np.where(t["frame"] > 0, 1, 0))),
         "track 1 has 63 daughters, expected up to 3",
     ),
     ("with_label_images", Painted, "rows for 71 objects"),
@@ -237,6 +248,11 @@ def test_a_wrong_model_fails_its_check(name, model, said, tmp_path):
     failed = caught.value
     assert failed.where and failed.mend
     assert re.search(said, f"{failed.where}: {failed.message}", re.DOTALL), f"{failed.where}: {failed.message}"
+
+
+@pytest.mark.parametrize("name, model, said", WRONG, ids=[f"{n}-{i}" for i, (n, *_) in enumerate(WRONG)])
+def test_a_defect_is_told_by_as_few_checks_as_can_be(name, model, said):
+    assert set(checked["failing"]("track", model)) == TOLD.get(said, {name})
 
 
 def test_every_check_is_seen_to_fail():

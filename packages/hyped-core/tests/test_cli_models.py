@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -49,6 +51,7 @@ MODEL = """
 
 @pytest.fixture
 def host(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPED_CACHE", str(tmp_path / "cache"))
     for name, task in (("alpha", "track"), ("beta", "denoise")):
         make_distribution(
             tmp_path,
@@ -142,6 +145,95 @@ def test_info_shows_the_config(host, name):
     record = json.loads(invoke(models_cli.model_info, name, "--json").stdout)
     assert record["schema"]["properties"]["alpha"]["default"] == 0.5
     assert [field["name"] for field in record["fields"]] == ["alpha", "genes", "mode"]
+
+
+CONFIGS = {
+    "sleeps": ("import time\ntime.sleep(600)\n", "hangs"),
+    "exits": ("import os\nos._exit(0)\n", "ends the interpreter (exit code 0)"),
+    "crashes": ("import ctypes\nctypes.string_at(0)\n", "SIGSEGV"),
+    "interrupts": ("raise KeyboardInterrupt\n", "ends the interpreter"),
+    "raises": ("1 / 0\n", "ZeroDivisionError"),
+    "lacks": ("import a_library_that_is_not_there\n", "pip install a_library_that_is_not_there"),
+    "misnamed": ("class Konfig: ...\n", "has no 'Config'"),
+    "plain": ("class Config: ...\n", "is not a pydantic model"),
+    "shapeless": (
+        "from typing import Any, Callable\nfrom hyped_core import Params\n"
+        "class Config(Params):\n    key: Callable[[int], Any] = len\n",
+        "PydanticInvalidForJsonSchema",
+    ),
+    "evil": (
+        "from pydantic import Field\nfrom hyped_core import Params\ndef make():\n    raise RuntimeError('no default')\n"
+        "class Config(Params):\n    key: int = Field(default_factory=make)\n",
+        "no default",
+    ),
+}
+TALKS = """
+    import os, threading, time
+    os.write(1, b"past sys.stdout")
+    print("talks")
+    threading.Thread(target=time.sleep, args=(600,)).start()
+    from hyped_core import Params
+
+    class Config(Params):
+        alpha: float = 0.5
+    """
+
+
+@pytest.fixture
+def odd_configs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HYPED_PROBE_SECONDS", "3")
+    lines = "".join(f"    yield ModelSpec('{n}', 'track', 'a:B', '{n}_config:Config')\n" for n in (*CONFIGS, "talks"))
+    files = {"odd_plugin": f"from hyped_core import ModelSpec, hookimpl\n@hookimpl\ndef hyped_models():\n{lines}"}
+    files |= {f"{name}_config": text for name, (text, _) in CONFIGS.items()}
+    make_distribution(tmp_path / "site", "odd", {**files, "talks_config": TALKS})
+    with isolated_host(tmp_path / "site") as host:
+        for module in (models_cli, plugins_cli, registry):
+            monkeypatch.setattr(module, "default_host", lambda: host)
+        yield tmp_path
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_info_of_a_model_whose_config_is_broken(odd_configs, name):
+    result = invoke(models_cli.model_info, name, "--json")
+    record = json.loads(result.stdout)
+    assert (record["name"], record["fields"], record["schema"]) == (name, [], None)
+    assert "note: its config cannot be shown: " in result.stderr and CONFIGS[name][1] in result.stderr
+    assert f"{name}_config" not in sys.modules
+
+
+def test_a_strangers_config_is_imported_elsewhere_and_what_was_found_is_kept(odd_configs, capfd):
+    for state in ("new", "kept", "damaged"):
+        record = json.loads(invoke(models_cli.model_info, "talks", "--json").stdout)
+        assert [field["default"] for field in record["fields"]] == ["0.5"], state
+        assert "talks_config" not in sys.modules and capfd.readouterr().out == ""
+        (kept,) = (odd_configs / "cache/plugins").iterdir()
+        if state == "new":  # what is there is used: nothing is imported
+            kept.write_text(kept.read_text().replace('"0.5"', '"0.7"'))
+            shown = json.loads(invoke(models_cli.model_info, "talks", "--json").stdout)
+            assert [field["default"] for field in shown["fields"]] == ["0.7"]
+            kept.write_text(kept.read_text().replace('"0.7"', '"0.5"'))
+        else:
+            kept.write_text(json.dumps({**json.loads(kept.read_text()), "found": {"fields": 7}}))
+    config = odd_configs / "site/talks_config.py"
+    config.write_text(config.read_text().replace("0.5", "0.25"))
+    assert '"0.25"' in invoke(models_cli.model_info, "talks", "--json").stdout, "a change is seen"
+
+
+def test_info_of_a_model_of_hypeds_own_imports_its_config_once(tmp_path, monkeypatch):
+    pytest.importorskip("hyped_bench")
+    monkeypatch.setenv("HYPED_CACHE", str(tmp_path / "cache"))
+    code = (
+        "import sys\nfrom hyped_core.cli.main import run\n"
+        "assert run(['models', 'info', sys.argv[1]]) == 0\n"
+        "print(sorted({'numba', 'pandas', 'scipy', 'pydantic'} & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = [
+        subprocess.run([sys.executable, "-c", code, "embedding/pca"], capture_output=True, text=True, check=True)
+        for _ in range(2)
+    ]
+    assert "pandas" in done[0].stderr and done[1].stderr.strip() == "[]"
+    assert done[0].stdout == done[1].stdout and "fit_cells" in done[0].stdout
 
 
 def test_info_says_how_to_install(host):

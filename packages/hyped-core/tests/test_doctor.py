@@ -18,7 +18,7 @@ LAB = """
 
     @hookimpl
     def hyped_health_checks():
-        for name in ("fine", "absent", "raising", "exiting", "wrong", "chatty"):
+        for name in ("fine", "absent", "raising", "exiting", "wrong", "chatty", "crashing", "vanishing", "odd"):
             yield HealthCheckSpec(name, f"lab_checks:{name}")
         yield HealthCheckSpec("nowhere", "lab_checks:nowhere")
 """
@@ -41,12 +41,33 @@ CHECKS = """
         return "ok"
 
     def chatty():
+        import os
+
         print("loading")
+        os.write(1, b"past sys.stdout")
         return HealthResult("ok", "")
+
+    def crashing():
+        import ctypes
+
+        ctypes.string_at(0)
+
+    def vanishing():
+        import os
+
+        os._exit(0)
+
+    def odd():
+        return HealthResult("ok", {"a": "\\x1b[2J"})
+
+    def hanging():
+        import time
+
+        time.sleep(1000)
 """
 
 
-def test_rows_of_a_plugin(tmp_path, capsys):
+def test_rows_of_a_plugin(tmp_path, capfd):
     make_distribution(tmp_path, "lab", {"lab_plugin": LAB, "lab_checks": CHECKS})
     make_distribution(tmp_path, "ruin", {"ruin_plugin": "1 / 0\n"})
     with isolated_host(tmp_path) as host:
@@ -59,6 +80,9 @@ def test_rows_of_a_plugin(tmp_path, capsys):
         "exiting": "broken",
         "wrong": "broken",
         "chatty": "ok",
+        "crashing": "broken",
+        "vanishing": "broken",
+        "odd": "ok",
         "nowhere": "broken",
         "plugin ruin": "broken",
     }
@@ -67,7 +91,26 @@ def test_rows_of_a_plugin(tmp_path, capsys):
     assert "ZeroDivisionError" in rows["plugin ruin"]["detail"]
     assert "pip uninstall ruin" in rows["plugin ruin"]["mend"]
     assert all(row["mend"] for row in rows.values() if row["state"] == "broken")
-    assert capsys.readouterr().out == ""
+    for name, reason in (("crashing", "SIGSEGV"), ("vanishing", "exit code 0"), ("exiting", "SystemExit")):
+        assert reason in rows[name]["detail"] and "\n" not in rows[name]["detail"]
+        assert rows[name]["mend"] == (
+            "report it to the authors of lab, or pip uninstall lab, or set HYPED_BLOCK_PLUGINS=lab"
+        )
+    assert "\x1b" not in json.dumps(rows["odd"]) and "[2J" in rows["odd"]["detail"]
+    assert capfd.readouterr().out == ""
+
+
+def test_a_check_that_hangs_is_one_row(tmp_path, monkeypatch):
+    monkeypatch.setenv("HYPED_PROBE_SECONDS", "3")
+    text = LAB.replace('"chatty", "crashing", "vanishing", "odd"', '"hanging"').replace('"raising", "exiting", ', "")
+    make_distribution(tmp_path, "lab", {"lab_plugin": text, "lab_checks": CHECKS})
+    with isolated_host(tmp_path) as host:
+        rows = {row["name"]: row for row in examine(host)}
+    assert rows["fine"]["state"] == "ok" and rows["absent"]["state"] == "missing"
+    assert rows["hanging"]["state"] == "broken"
+    assert "longer than the 3 seconds" in rows["hanging"]["detail"]
+    assert "HYPED_PROBE_SECONDS" in rows["hanging"]["detail"]
+    assert "pip uninstall lab" in rows["hanging"]["mend"]
 
 
 @pytest.mark.parametrize("check", ["python", "packages", "torch", "chromium", "dvc", "git", "disk", "memory"])

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import MISSING, fields
+from datetime import date
 from importlib.metadata import PathDistribution
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from packaging.version import Version
 
 from hyped_core import __version__, contracts
+from hyped_core.cli import plugins as plugins_cli
 from hyped_core.plugins import compatibility
 from hyped_core.plugins.compatibility import Deprecation, requirement_refusals
 from hyped_core.plugins.hookspecs import HOOKS
+from hyped_core.plugins.host import PluginHost
+from hyped_core.spec import ModelSpec
 from hyped_core.testing import isolated_host, make_distribution
 
+ROOT = Path(__file__).parents[3]
 HEAD = "from hyped_core import ModelSpec, hookimpl\n@hookimpl\ndef hyped_models():\n"
 
 
@@ -26,8 +33,8 @@ def plugin(*versions: int) -> str:
 @pytest.fixture
 def future(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hyped-core of days to come: contracts of version 3, those of 2 deprecated, those of 1 no longer there."""
-    soon = Deprecation(since="0.7.0", removed_in="0.9.0", instead="return int64 labels and state api_version=3")
-    hook = Deprecation(since="0.7.0", removed_in="1.0.0", instead="implement hyped_datasets")
+    soon = Deprecation("0.7.0", "2027-01-31", "0.9.0", instead="return int64 labels and state api_version=3")
+    hook = Deprecation("0.7.0", "2027-09-30", "1.0.0", instead="implement hyped_datasets")
     monkeypatch.setattr(compatibility, "SUPPORTED_API_VERSIONS", (2, 3))
     monkeypatch.setattr(compatibility, "DEPRECATED_API_VERSIONS", {2: soon})
     monkeypatch.setattr(compatibility, "DEPRECATED_HOOKS", {"hyped_readers": hook})
@@ -46,8 +53,8 @@ def test_each_api_version_in_days_to_come(tmp_path: Path, future: None):
     assert "pip install --upgrade hyped-core" in record.mend, "a new one needs a newer core"
     assert "pip uninstall lab" in record.mend
     assert record.note == (
-        "model track/m2: api_version 2 is deprecated since hyped-core 0.7.0, refused from 0.9.0 on: "
-        "return int64 labels and state api_version=3"
+        "model track/m2: api_version 2 is deprecated since hyped-core 0.7.0, refused from 0.9.0 on, "
+        "not before 2027-07-31: return int64 labels and state api_version=3"
     )
 
 
@@ -62,7 +69,8 @@ def test_a_deprecated_hook_is_asked_and_noted(tmp_path: Path, future: None):
         host.check()
         assert [item.spec.name for item in host.collect("hyped_readers")] == ["nd2"]
         assert host.record("lab").state == "active" and host.record("new").note == ""
-    assert "the hook hyped_readers is deprecated since hyped-core 0.7.0, refused from 1.0.0" in host.record("lab").note
+    told = "the hook hyped_readers is deprecated since hyped-core 0.7.0, refused from 1.0.0 on, not before 2028-03-30"
+    assert told in host.record("lab").note
 
 
 def test_what_is_deprecated_now_is_still_there():
@@ -71,8 +79,121 @@ def test_what_is_deprecated_now_is_still_there():
     assert API_VERSION == max(compatibility.SUPPORTED_API_VERSIONS)
     assert set(compatibility.DEPRECATED_API_VERSIONS) <= set(compatibility.SUPPORTED_API_VERSIONS) - {API_VERSION}
     assert set(compatibility.DEPRECATED_HOOKS) <= set(HOOKS)
-    for told in [*compatibility.DEPRECATED_API_VERSIONS.values(), *compatibility.DEPRECATED_HOOKS.values()]:
-        assert Version(told.since) <= Version(__version__) < Version(told.removed_in), "it is time to remove it"
+    for name, told in deprecated():
+        assert overdue(name, told, __version__, date.today(), notes()) == ""
+
+
+def deprecated() -> list[tuple[str, Deprecation]]:
+    versions = {f"api_version {number}": told for number, told in compatibility.DEPRECATED_API_VERSIONS.items()}
+    return [*versions.items(), *compatibility.DEPRECATED_HOOKS.items()]
+
+
+def notes() -> dict[str, str]:
+    """What users are told of changes: the changelog of hyped-core with what is to come, and the upgrade notes."""
+    core = ROOT / "packages/hyped-core"
+    files = [core / "CHANGELOG.md", *sorted((core / "changes").glob("*.md"))]
+    return {
+        "the changelog": "\n".join(file.read_text() for file in files),
+        "the upgrade notes": (ROOT / "docs/upgrading.md").read_text(),
+    }
+
+
+def overdue(name: str, told: Deprecation, version: str, today: date, told_in: dict[str, str]) -> str:
+    """What a release of this version on this day still has to do about a deprecation; empty where nothing."""
+    for place, text in told_in.items():
+        if name not in text:
+            return f"{name} is missing from {place}"
+    if Version(version) < Version(told.since):
+        return f"{name} is noted by a version to come"
+    if Version(version) < Version(told.removed_in):
+        return ""
+    return "remove it" if today >= told.not_before else "too early to refuse it: name a later version"
+
+
+@pytest.mark.parametrize(
+    ("version", "day", "words"),
+    [
+        ("0.6.9", "2027-01-01", "to come"),
+        ("0.7.0", "2027-01-31", ""),
+        ("0.8.5", "2029-01-01", ""),
+        ("0.9.0", "2027-07-30", "too early"),
+        ("0.9.0", "2027-07-31", "remove it"),
+        ("0.10.0", "2027-07-31", "remove it"),
+    ],
+)
+def test_a_deprecation_is_kept_to_the_day_and_version_it_named(future: None, version: str, day: str, words: str):
+    name, told = deprecated()[0]
+    found = overdue(name, told, version, date.fromisoformat(day), {"the changelog": "api_version 2 goes"})
+    assert (words in found) if words else found == ""
+    assert "missing from the upgrade notes" in overdue(name, told, version, date.today(), {"the upgrade notes": ""})
+
+
+@pytest.mark.parametrize(
+    ("since", "removed_in", "allowed"),
+    [
+        ("0.7.0", "0.8.0", False),
+        ("0.7.0", "0.7.5", False),
+        ("0.7.0", "0.9.0", True),
+        ("0.7.3", "0.10.0", True),
+        ("0.9.0", "1.0.0", True),
+        ("0.9.0", "1.1.0", False),
+        ("1.2.0", "1.4.0", False),
+        ("1.2.0", "1.9.0", False),
+        ("1.2.0", "2.0.0", True),
+        ("1.2.0", "2.1.0", False),
+        ("1.2.0", "0.9.0", False),
+    ],
+)
+def test_two_minor_versions_pass_and_from_1_0_on_a_major_one(since: str, removed_in: str, allowed: bool):
+    if allowed:
+        assert Deprecation(since, "2027-01-31", removed_in, "x").removed_in == removed_in
+    else:
+        with pytest.raises(ValueError, match="too early"):
+            Deprecation(since, "2027-01-31", removed_in, "x")
+
+
+@pytest.mark.parametrize(
+    ("noted", "first"),
+    [("2026-08-31", "2027-02-28"), ("2027-01-31", "2027-07-31"), ("2027-07-15", "2028-01-15")],
+)
+def test_six_months_pass(noted: str, first: str):
+    assert str(Deprecation("0.1.0", noted, "0.3.0", "x").not_before) == first
+
+
+def test_plugins_list_notes_what_is_deprecated_on_each_plugin_that_uses_it(
+    tmp_path: Path, future: None, monkeypatch: pytest.MonkeyPatch
+):
+    for name, version in (("old", 2), ("older", 2), ("new", 3)):
+        make_distribution(tmp_path, name, {f"{name}_plugin": plugin(version).replace("'m", f"'{name}")})
+    with isolated_host(tmp_path) as host:
+        monkeypatch.setattr(plugins_cli, "default_host", lambda: host)
+        said = CliRunner().invoke(plugins_cli.list_plugins, []).stdout
+    notes = [line.partition(" ")[0] for line in said.splitlines() if "deprecated since hyped-core 0.7.0" in line]
+    assert notes == ["old", "older"] and "new  " in said
+
+
+def test_a_source_folder_is_held_to_its_requirements_too(tmp_path: Path):
+    (tmp_path / "lab_plugin.py").write_text("raise SystemError('imported all the same')\n")
+    (tmp_path / "pyproject.toml").write_text(
+        "[project]\nname = 'lab'\nversion = '0.3.1'\ndependencies = ['hyped-core>=99']\n"
+        "[project.entry-points.hyped]\nlab = 'lab_plugin'\n"
+    )
+    record = PluginHost(path=[], folders=[tmp_path], block=()).record("lab")
+    assert record.state == "broken" and record.reason == f"requires hyped-core >=99, installed is {__version__}"
+
+
+def test_what_is_added_to_a_spec_has_a_default():
+    """So that it does not change api_version: a plugin of today states the three fields that there always were."""
+    required = [f.name for f in fields(ModelSpec) if f.default is MISSING and f.default_factory is MISSING]
+    assert required == ["name", "task", "target"]
+
+
+def test_the_page_says_what_holds():
+    page = (ROOT / "docs/plugins/compatibility.md").read_text()
+    major, minor, *_ = __version__.split(".")
+    assert f'"hyped-core>={major}.{minor},<{major}.{int(minor) + 1}"' in page, "while HYPED is below 1.0"
+    assert f"now {compatibility.API_VERSION}." in page
+    assert f"installed is {__version__}" in page and compatibility.MONTHS == 6 and "six months" in page
 
 
 def refusals(folder: Path, *requires: str, python: str = "", here: str = "3.11.7", **installed: str):

@@ -95,6 +95,28 @@ def test_its_version(tmp_path: Path, line: str, version: str):
     assert folder_distribution(folder).version == version
 
 
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('license = {file = "COPYING"}', {"License": ["COPYING"], "License-File": ["COPYING"]}),
+        ('license = {text = "ours"}', {"License": ["ours"], "License-File": ["LICENSE.txt"]}),
+        ('license = 3', {"License-Expression": ["3"], "License-File": ["LICENSE.txt"]}),
+        ('license-files = ["L*", "none*", "../*", "/etc/*", "**x", 3]',
+         {"License-File": ["LICENSE.txt", "none*", "../*", "/etc/*", "**x"]}),
+        ('license-files = []', {}),
+        ('license-files = {paths = ["LICENSE.txt"]}\nclassifiers = 3', {}),
+        ('classifiers = ["License :: Public Domain"]\ndynamic = ["license", "readme"]',
+         {"Classifier": ["License :: Public Domain"], "Dynamic": ["license"], "License-File": ["LICENSE.txt"]}),
+    ],
+)
+def test_its_licence(tmp_path: Path, lines: str, said: dict[str, list[str]]):
+    folder = source(tmp_path / "dev", "src", PROJECT.replace('license = "MIT"', lines))
+    (folder / "LICENSE.txt").write_text("Do as you like")
+    meta = folder_distribution(folder).metadata
+    keys = ("License", "License-Expression", "License-File", "Classifier", "Dynamic")
+    assert {key: meta.get_all(key) for key in keys if meta.get_all(key)} == said
+
+
 def test_a_version_that_cannot_be_told(tmp_path: Path):
     folder = source(tmp_path / "dev", "src", PROJECT.replace('version = "1.2.0"', 'dynamic = ["version"]'))
     (folder / "src" / "my_model" / "__init__.py").write_text("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from hyped_core.errors import PluginError
 from hyped_core.plugins.hookspecs import HOOKS
+from hyped_core.plugins.streams import listening, printed_note, stdout_to_stderr
 from hyped_core.testing import isolated_host, make_distribution
 
 GOOD = """
@@ -415,3 +417,19 @@ def test_damaged_metadata_is_hidden_from_other_libraries(tmp_path):
     fails, points, garbled, child = done.stdout.splitlines()
     assert fails == "fails" and "'zebra'" in points and garbled == "1.0 None", done.stderr
     assert child == "True", "and from those of the processes it starts"
+
+
+def test_what_is_printed_goes_to_stderr_and_is_counted(capsys: pytest.CaptureFixture[str]):
+    with listening() as heard, stdout_to_stderr():
+        print("one", "two", sep="\n")  # noqa: T201
+        sys.stdout.writelines(["three\n", "four "])
+        assert heard.lines == 4 and sys.stdout.encoding == sys.stderr.encoding
+        with contextlib.redirect_stderr(sys.stdout):  # as notebooks do
+            print("and more", file=sys.stderr)  # noqa: T201
+    print("data")  # noqa: T201
+    with stdout_to_stderr():
+        print("nobody listens")  # noqa: T201
+    assert heard.lines == 4
+    assert capsys.readouterr() == ("data\n", "one\ntwo\nthree\nfour and more\nnobody listens\n")
+    assert printed_note("track/mine", heard.lines).startswith("note: track/mine wrote 4 lines to stdout")
+    assert "1 line to" in printed_note("m", 1) and printed_note("m", 0) == ""

@@ -157,23 +157,63 @@ def test_a_module_without_source_is_a_typed_error(module):
 @pytest.mark.parametrize(
     ("code", "unseen"),
     [
-        ("from lablock import layers\n", True),
-        ("from lablock.layers import SIZE\n", True),
-        ("import lablock.layers as l\n", True),
-        ("from . import layers\n", True),
-        ("from .layers import SIZE\n", True),
-        ("def f():\n    from lablock.layers import SIZE\n", True),
-        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lablock.layers import SIZE\n", False),
-        ("from lablock.config import Config\nimport json, hyped_core.spec\n", False),
-        ("from lablock import nothing_there\n", False),
+        ("from lablock import layers\n", "lablock.layers"),
+        ("from lablock.layers import SIZE\n", "lablock.layers"),
+        ("import lablock.layers as l\n", "lablock.layers"),
+        ("from . import layers\n", "lablock.layers"),
+        ("from .layers import SIZE\n", "lablock.layers"),
+        ("def f():\n    from lablock.layers import SIZE\n", "lablock.layers"),
+        ("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from lablock.layers import SIZE\n", ""),
+        ("from lablock.config import Config\nimport json, hyped_core.spec\n", ""),
+        ("from .nets import UNet\n", "lablock.nets"),
+        ("from .nets import *\n", "lablock.nets"),
+        ("import lablock.nets\n", "lablock.nets"),
+        ("from .nets import small\n", "lablock.nets.small"),
+        ("from .nets.small import S\n", "lablock.nets.small"),
+        ("from lablock.bare import small\n", "lablock.bare.small"),
+        ("from lablock import made_in_its_init\n", "lablock"),
+        ("from lablock import __version__, no, lablock\n", "lablock"),
+        ("from lablock import __version__\n", ""),
+        ("from lablock.bare import nothing_there\nimport lablock.bare, lablock.nowhere\n", ""),
     ],
 )
 def test_an_import_that_the_spec_does_not_name_is_noted(lab, code, unseen):
+    for name, text in {"nets": "class UNet: ...\n", "bare": '"""Says what lives here."""\n'}.items():
+        (lab / "lablock" / name).mkdir()
+        (lab / "lablock" / name / "__init__.py").write_text(text)
+        (lab / "lablock" / name / "small.py").write_text("class S: ...\n")
     (lab / "lablock/ridge.py").write_text(code)
     entries, notes = locked(lab)
     assert "ridge" in entries["models"]["expression"]
-    said = [note for note in notes if "expression/ridge of lablock imports lablock.layers," in note]
-    assert len(said) == len(notes) == int(unseen)
+    said = [note for note in notes if f"expression/ridge of lablock imports {unseen}, which" in note]
+    assert len(said) == len(notes) == bool(unseen)
+
+
+def test_a_package_that_is_named_counts_with_all_its_modules(lab):
+    nets = lab / "lablock/nets"
+    nets.mkdir()
+    (nets / "__init__.py").write_text("from .small import S as UNet\n")
+    (nets / "small.py").write_text("class S: ...\n")
+    (lab / "lablock/ridge.py").write_text("from .nets import UNet\n")
+    plugin = lab / "lablock_plugin.py"
+    plugin.write_text(plugin.read_text().replace('.config:Config"', '.config:Config", sources=("lablock.nets",)'))
+    before, notes = locked(lab)
+    assert notes == []
+    (nets / "small.py").write_text("class S: 'changed'\n")
+    assert locked(lab)[0]["models"]["expression"]["ridge"] != before["models"]["expression"]["ridge"]
+
+
+def test_another_environment_is_a_change_of_its_model_alone(lab):
+    lock = lab / "plugins.lock.yaml"
+    plugin = lab / "lablock_plugin.py"
+    without = plugin.read_text()
+    for environment in ('("six",)', '("six==1.16.0",)', '("six==1.16.0", "attrs")', '("six==1.16.0attrs",)'):
+        lock.write_text(lock_text(locked(lab)[0]))
+        plugin.write_text(without.replace('.blur:Blur"', f'.blur:Blur", environment={environment}'))
+        assert lock_changes(lock, locked(lab)[0]) == ["denoise/blur changed"]
+    lock.write_text(lock_text(locked(lab)[0]))
+    plugin.write_text(without)
+    assert lock_changes(lock, locked(lab)[0]) == ["denoise/blur changed"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from hyped_core.plugins.probe import Limits, cache_folder
+from hyped_core.plugins import probe, probe_process
+from hyped_core.plugins.kept import cache_folder
+from hyped_core.plugins.probe import Limits, Verdict
 from hyped_core.testing import isolated_host, make_distribution
 
 COUNTS = """
@@ -73,8 +75,51 @@ def test_another_limit_is_another_look(folder: Path, monkeypatch: pytest.MonkeyP
     assert imports(folder) == ["child", "here"]
 
 
+def test_data_of_the_package_count_and_what_python_writes_does_not(folder: Path):
+    assert imports(folder) == ["child", "here"]
+    (folder / "lab" / "tables").mkdir()
+    (folder / "lab" / "tables" / "genes.json").write_text("[]")
+    assert imports(folder) == ["child", "here"]
+    (folder / "lab" / "tables" / "genes.json").write_text('["MYOD1"]')
+    assert imports(folder) == ["child", "here"]
+    for left_out in (".cache", "__pycache__"):
+        (folder / "lab" / left_out).mkdir(exist_ok=True)
+        (folder / "lab" / left_out / "x").touch()
+    assert imports(folder) == ["here"]
+
+
+def test_the_plugins_own_variables_count_and_others_do_not(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    assert imports(folder) == ["child", "here"]
+    for name in ("LAB_DEVICE", "LAB", "PYTHONPATH"):
+        monkeypatch.setenv(name, "/nowhere")
+        assert imports(folder) == ["child", "here"], name
+    for name in ("LABORATORY", "EDITOR"):
+        monkeypatch.setenv(name, "x")
+        assert imports(folder) == ["here"], name
+
+
+def test_a_verdict_of_harm_is_made_again_after_a_day_and_a_good_one_is_not(folder: Path, cache: Path):
+    text = f"import os\nif os.path.exists({str(folder / 'busy')!r}):\n    os.abort()\n"
+    make_distribution(folder, "abc", {"abc_plugin": text})
+    (folder / "busy").touch()
+
+    def state() -> str:
+        with isolated_host(folder, probe=True) as host:
+            host.check()
+            return host.record("abc").state
+
+    assert state() == "broken"
+    (folder / "busy").unlink()
+    (folder.parent / "log").write_text("")
+    for hours, found in ((23, "broken"), (25, "active")):
+        for file in (cache / "plugins").iterdir():
+            os.utime(file, (time.time() - hours * 3600,) * 2)
+        assert state() == found, hours
+    assert set((folder.parent / "log").read_text().split()) == {"here"}, "the other was not looked at again"
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"stamp": 1}', b'{"verdict": {"harm": 7}}', "other", "kinds"]
+    "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"stamp": 1}', b'{"found": {"harm": 7}}', "other", "kinds"]
 )
 def test_a_damaged_verdict_is_made_again(folder: Path, cache: Path, content: bytes | str):
     imports(folder)
@@ -83,7 +128,7 @@ def test_a_damaged_verdict_is_made_again(folder: Path, cache: Path, content: byt
         kept.write_bytes(content)
     else:
         verdict = json.loads(kept.read_text())
-        verdict["verdict"] |= {"other": {"unknown": 1}, "kinds": {"harm": ["a list"]}}[content]
+        verdict["found"] |= {"other": {"unknown": 1}, "kinds": {"harm": ["a list"]}}[content]
         kept.write_text(json.dumps(verdict))
     assert imports(folder) == ["child", "here"]
     assert imports(folder) == ["here"]
@@ -120,6 +165,49 @@ def test_limits_that_are_none_are_the_usual_ones(monkeypatch: pytest.MonkeyPatch
     assert Limits.from_environment() == Limits(2.5, 2)
 
 
+def test_looks_that_wait_hold_up_no_other(monkeypatch: pytest.MonkeyPatch):
+    """Where many hang, they do so side by side; how many go on at all is bounded."""
+    monkeypatch.setattr(probe, "YOUNG_S", 0.05)
+    running: list[object] = []
+    most: list[int] = []
+
+    class Hangs:
+        def __init__(self, point: object, limits: Limits) -> None:
+            self.started = time.monotonic()
+            running.append(self)
+            most.append(len(running))
+
+        @property
+        def age_s(self) -> float:
+            return time.monotonic() - self.started
+
+        def look(self) -> Verdict | None:
+            return Verdict("hangs") if self.age_s > 2.0 else None
+
+        def end(self) -> None:
+            running.remove(self)
+
+    monkeypatch.setattr(probe_process, "Child", Hangs)
+    points = list(entry_points(group="hyped"))
+    for count, together in ((5, 5), (20, probe.MOST_AT_ONCE)):
+        most.clear()
+        found = probe.look([points[0]] * count, Limits())
+        assert [verdict.harm for verdict in found] == ["hangs"] * count
+        assert max(most) == together and running == []
+
+
+@pytest.mark.slow
+def test_five_plugins_that_hang_take_hardly_longer_than_one(tmp_path: Path, cache: Path):
+    for i in range(5):
+        text = f"import time\nopen({str(tmp_path / 'log')!r}, 'a').write(f'{{time.time()}} ')\ntime.sleep(600)\n"
+        make_distribution(tmp_path / "site", f"hangs-{i}", {f"hangs{i}_plugin": text})
+    process = hyped(tmp_path / "site", "plugins", "list", "--json", HYPED_PROBE_SECONDS="12")
+    rows = json.loads(process.communicate(timeout=120)[0])
+    assert [row["reason"][:5] for row in rows if row["name"].startswith("hangs")] == ["hangs"] * 5
+    began = [float(text) for text in (tmp_path / "log").read_text().split()]
+    assert len(began) == 5 and max(began) - min(began) < 12, "the last began before the first was ended"
+
+
 def test_old_verdicts_go(folder: Path, cache: Path):
     (cache / "plugins").mkdir(parents=True)
     for name, days in (("old.json", 100), ("young.json", 10)):
@@ -145,7 +233,7 @@ def test_processes_at_once_do_not_trip_over_one_another(folder: Path, cache: Pat
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0 and "mine" in {row["name"] for row in json.loads(out)}, err
     files = list((cache / "plugins").iterdir())
-    assert len(files) == 1 and json.loads(files[0].read_text())["verdict"]["harm"] == ""
+    assert len(files) == 1 and json.loads(files[0].read_text())["found"]["harm"] == ""
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -165,7 +253,7 @@ def test_an_interrupt_ends_a_look_at_once(tmp_path: Path, cache: Path, sent: sig
     assert not (cache / "plugins").exists(), "what was not seen to its end is not kept"
 
 
-def test_a_long_first_look_is_said_once(tmp_path: Path, cache: Path):
+def test_a_long_look_is_said_once(tmp_path: Path, cache: Path):
     make_distribution(tmp_path / "site", "slowly", {"slowly_plugin": "import time\ntime.sleep(1.5)\n"})
     said = []
     for _ in range(2):
@@ -173,8 +261,8 @@ def test_a_long_first_look_is_said_once(tmp_path: Path, cache: Path):
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0 and json.loads(out)
         said.append(err)
-    assert said[0].count("a first look at new plugins, each in a process of its own: slowly") == 1
-    assert "first look" not in said[1]
+    assert said[0].count("looking at plugins of others, each in a process of its own: slowly") == 1
+    assert "looking at" not in said[1]
 
 
 def test_without_strangers_it_costs_nothing():

@@ -65,6 +65,7 @@ def test_every_combination_gives_valid_files(variant: tuple[str, bool], licence:
     citation = yaml.safe_load(texts["CITATION.cff"])
     assert citation["license"] == licence and citation["authors"] == [{"name": project["authors"][0]["name"]}]
     assert citation["version"] == project["version"]
+    assert f"Copyright 2026 {citation['authors'][0]['name']}. Licence: {licence} (`LICENSE`)." in texts["README.md"]
     first = {"BSD-3-Clause": "BSD 3-Clause License", "MIT": "MIT License", "Apache-2.0": "Apache License"}[licence]
     assert texts["LICENSE"].lstrip().startswith(first)
     assert (ci == "github") == (".github/workflows/test.yml" in texts)

@@ -103,3 +103,37 @@ def test_handle_says_the_distribution_only_in_a_clash(host):
         models.handle(item, item.spec.name) for item in models.items() if item.spec.task == "expression"
     ]
     assert handles == ["alpha", "beta", "lab-alpha:ridge", "lab-beta:ridge"]
+
+
+READERS = """
+    from hyped_core import ReaderSpec, hookimpl
+
+    @hookimpl
+    def hyped_readers():
+        yield ReaderSpec("aaa", "movie", (".tif", ".lif", ".tiff"), "lab:read")
+        yield ReaderSpec("all", "movie", (".tif",), "lab:read")
+        yield ReaderSpec("cells", "cells", (".tif",), "lab:read")
+"""
+OWN_READER = """
+    from hyped_core import ReaderSpec, hookimpl
+
+    @hookimpl
+    def hyped_readers():
+        yield ReaderSpec("tiff", "movie", (".tif", ".tiff"), "own:read")
+"""
+
+
+def test_suffixes_of_hypeds_own_readers_stay_with_them(tmp_path):
+    make_distribution(tmp_path, "alab", {"alab_plugin": READERS})
+    make_distribution(tmp_path, "hyped-imaging", {"own_plugin": OWN_READER})
+    with isolated_host(tmp_path) as host:
+        found = {item.spec.name: item.spec for item in registry.readers(host).items()}
+        host.check()
+    assert found["tiff"].suffixes == (".tif", ".tiff")
+    assert found["aaa"].suffixes == (".lif",)
+    assert found["all"].suffixes == () and found["cells"].suffixes == (".tif",)
+    record = host.record("alab")
+    assert record.state == "broken" and host.record("hyped-imaging").state == "active"
+    assert "the reader 'movie/aaa' is not asked for .tif, .tiff: hyped-imaging reads these" in record.reason
+    assert "movie/all" in record.reason and "cells/cells" not in record.reason
+    assert "pip uninstall alab" in record.mend

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,19 @@ import pytest
 from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta
 from hyped_core.errors import (
+    HypedError,
     InvalidDataError,
     MissingDependencyError,
     MissingHardwareError,
     ParamsError,
     PluginError,
+    Problem,
     UnknownNameError,
+    UnsupportedDataError,
+    ValidationError,
 )
 from hyped_core.plugins.registry import models
+from hyped_core.remote import process
 from hyped_core.remote.host import RemoteError, RemoteModel, Runner, read_runner
 from hyped_core.testing.plugins import isolated_host, make_distribution
 
@@ -37,7 +43,18 @@ MODELS = """
     import ctypes, os, subprocess, sys, time
     import numpy as np
     from hyped_core import Params
-    from hyped_core.errors import InvalidDataError
+    from hyped_core.errors import HypedError, InvalidDataError, Problem, UnsupportedDataError, ValidationError
+
+    class TooFewPlanes(UnsupportedDataError):
+        def __init__(self, count):
+            super().__init__(f"{count} planes", where="stack", mend="give more")
+
+    class UsageError(InvalidDataError):
+        pass  # named as one of HYPED's, but of another kind
+
+    class Unsaid(HypedError):
+        def __init__(self):
+            pass
 
     class ToyConfig(Params):
         does: str = "work"
@@ -80,6 +97,14 @@ MODELS = """
                 raise RuntimeError("out of luck")
             if does == "refuse":
                 raise InvalidDataError("these are no planes", where="stack", mend="give planes")
+            if does == "odd":
+                raise TooFewPlanes(3)
+            if does == "namesake":
+                raise UsageError("not the user's doing")
+            if does == "unsaid":
+                raise Unsaid()
+            if does == "problems":
+                raise ValidationError("the stack", [Problem("z", "is empty", "fill it"), Problem("y", "is short")])
             if does == "function":
                 return lambda: 1
             if does == "exit":
@@ -205,6 +230,41 @@ def test_errors_come_back_as_they_are(remote):
 
 
 @pytest.mark.parametrize(
+    ("does", "kind", "code", "text"),
+    [
+        ("odd", UnsupportedDataError, 3, "3 planes"),
+        ("namesake", InvalidDataError, 3, "not the user's doing"),
+        ("unsaid", HypedError, 1, "Unsaid"),
+        ("problems", ValidationError, 3, "2 problems"),
+    ],
+)
+def test_errors_that_are_no_class_here_are_the_nearest_that_is(remote, does, kind, code, text):
+    model = remote(values={"does": does}).create()
+    with pytest.raises(HypedError, match=text) as caught:
+        model.denoise(STACK, ImageMeta(), context=RunContext())
+    error = caught.value
+    assert type(error) is kind and error.exit_code == code
+    assert "denoise" in error.frames[-1] and "toylab_models.py" in error.frames[-1]
+    if does == "odd":
+        assert (error.where, error.mend) == ("stack", "give more")
+    if does == "problems":
+        assert error.problems == (Problem("z", "is empty", "fill it"), Problem("y", "is short"))
+
+
+def test_a_limit_of_memory_that_cannot_be_held_is_said_once(remote, monkeypatch):
+    monkeypatch.setattr(process, "is_watched", lambda: False)
+    process._warn_unwatched.cache_clear()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        remote()
+        assert not said  # no limit was asked for
+        remote(memory_gb=4)
+        remote(memory_gb=5)
+    assert [w.category for w in said] == [RuntimeWarning] and "memory_gb" in str(said[0].message)
+    process._warn_unwatched.cache_clear()
+
+
+@pytest.mark.parametrize(
     ("does", "words"),
     [("exit", ("exit code 7", "last words")), ("segfault", ("SIGSEGV", "Segmentation fault"))],
 )
@@ -251,7 +311,7 @@ def test_progress_is_followed_and_an_interrupt_leaves_no_process(remote):
     with pytest.raises(KeyboardInterrupt):
         model.denoise(STACK, ImageMeta(), context=RunContext(progress=Impatient()))
     assert seen[:2] == [("looping", 0, 10_000), ("looping", 1, 10_000)]
-    assert gone(far.process._process.pid)
+    assert gone(far.process.pid)
 
 
 def test_an_interpreter_that_does_not_start_or_lacks_hyped_core(tmp_path):

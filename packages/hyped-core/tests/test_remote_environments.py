@@ -18,10 +18,12 @@ from hyped_core.cli.plugins_environments import list_environments
 from hyped_core.context import RunContext
 from hyped_core.errors import MissingDependencyError, ParamsError, StorageError, UnknownNameError
 from hyped_core.plugins.registry import models
-from hyped_core.remote import environments
-from hyped_core.remote.environments import environment_for, open_model, remove_environment
+from hyped_core.remote import cache, environments, making
+from hyped_core.remote.cache import remove_environment
+from hyped_core.remote.environments import environment_for, open_model
 from hyped_core.remote.host import Runner, read_runner
-from hyped_core.remote.layers import requirements_of
+from hyped_core.remote.locks import alone
+from hyped_core.remote.requirements import requirements_of
 from hyped_core.testing.plugins import isolated_host, make_distribution
 
 PLUGIN = """
@@ -120,17 +122,17 @@ def test_what_pip_cannot_install_is_said_and_leaves_nothing(offline):
         environment_for(["no-such-distribution-of-anyone==9.9"], say=lambda text: None)
     error = caught.value
     assert error.exit_code == 5 and "No matching distribution" in error.message and "pip install" in error.mend
-    assert environments.environments() == []
+    assert cache.environments() == []
 
 
 def test_what_an_interrupted_maker_left_is_made_anew(offline, tmp_path):
     asked = [wheel(tmp_path / "wheels", "tinydep")]
     python = environment_for(asked, say=lambda text: None)
-    [made] = environments.environments()
-    (made.folder / environments.MARKER).unlink()
+    [made] = cache.environments()
+    (made.folder / making.MARKER).unlink()
     for file in made.folder.rglob("tinydep.py"):
         file.write_text("raise SystemExit('half of it')")
-    assert not environments.environments()[0].finished
+    assert not cache.environments()[0].finished
     again = environment_for(asked, say=lambda text: None)
     assert again == python and said_by(python, "import tinydep; print(tinydep.VERSION)") == "1.0"
 
@@ -147,7 +149,7 @@ def test_two_makers_at_once_make_one(offline, tmp_path):
     for thread in threads:
         thread.join()
     assert len(set(found)) == 1 and sum("making" in text for text in told) == 1
-    assert len(environments.environments()) == 1
+    assert len(cache.environments()) == 1
 
 
 def test_who_waits_for_a_lock_that_is_removed_takes_the_new_one(tmp_path):
@@ -155,13 +157,13 @@ def test_who_waits_for_a_lock_that_is_removed_takes_the_new_one(tmp_path):
     inside, waiting, go = threading.Event(), threading.Event(), threading.Event()
 
     def waits():
-        with environments._alone(lock, waiting.set):
+        with alone(lock, waiting.set):
             said.append(lock.exists())
             inside.set()
             go.wait(10)
 
     thread = threading.Thread(target=waits)
-    with environments._alone(lock, lambda: None):
+    with alone(lock, lambda: None):
         thread.start()
         assert waiting.wait(10)
         lock.unlink()
@@ -169,7 +171,7 @@ def test_who_waits_for_a_lock_that_is_removed_takes_the_new_one(tmp_path):
     second = threading.Event()
 
     def comes():
-        with environments._alone(lock, second.set):
+        with alone(lock, second.set):
             said.append("in")
 
     other = threading.Thread(target=comes)

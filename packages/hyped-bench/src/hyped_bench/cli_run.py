@@ -13,7 +13,7 @@ import click
 
 from hyped_bench.plain_options import plain_options, process_options, trial_options
 from hyped_bench.runs.said import end_run, page_of, raise_with_removal, table_of
-from hyped_core.errors import ParamsError, UnknownNameError, UsageError
+from hyped_core.errors import ParamsError, UsageError
 
 if TYPE_CHECKING:
     from hyped_bench.runner import Job, Result
@@ -98,7 +98,9 @@ def run(
     With --metrics FILE and --record DIR, for one --model of one task, that model is run alone and nothing is said
     of others: what a stage of the pipeline does.
     """
+    from hyped_bench.runs.chosen import check_names, chosen_names
     from hyped_bench.runs.strangers import Limits, place_models
+    from hyped_bench.smoke import use_quick
     from hyped_core.plugins.host import default_host
 
     tasks = tasks or (("expression",) if cells is not None else ())
@@ -122,14 +124,16 @@ def run(
         else:
             section = _section(reference, cells, kind, max_cells, kept)
         jobs = _jobs(section, tasks, seed=seed, device=device)
-        chosen = {job.name: _chosen(job, names, alone=alone, smoke=smoke) for job in jobs}
-        _check_names(jobs, names, chosen)
+        chosen = {job.name: chosen_names(job, names, alone=alone, smoke=smoke) for job in jobs}
+        check_names(jobs, names, chosen)
         for broken in default_host().broken:
             click.echo(f"note: the plugin {broken.name} ({broken.distribution} {broken.version}) is broken: "
                        f"{broken.reason}\n  to mend: {broken.mend}", err=True)  # fmt: skip
         for job in jobs:
             seconds = time_limit or (SMOKE_SECONDS if smoke else None)
             place_models(job, chosen[job.name], Limits(seconds, memory_limit, here))
+            if smoke:
+                use_quick(job, chosen[job.name])
         if dry_run:
             for job in jobs:
                 click.echo(_plan(job, chosen[job.name], seeds))
@@ -225,59 +229,6 @@ def _jobs(section: Any, names: Sequence[str], *, seed: int, device: str) -> list
     return found
 
 
-def _chosen(job: Job, names: Sequence[str], *, alone: bool, smoke: bool = False) -> list[str]:
-    """What is run of a task: the models named or all, and the controls and references.
-
-    Strangers' models that share a name are told apart by their distributions.
-    """
-    from hyped_bench.runs.strangers import clashing_apart
-
-    if alone or not job.task.needs_model:
-        return list(names) or job.models()
-    if smoke:
-        from hyped_bench.smoke import controls_of_bench, strangers_of
-
-        own = [name for name in names if name in {*_registered(job), *_handles(job)}] if names else strangers_of(job)
-        rest = [name for name in (*controls_of_bench(job), *own, *job.references())]
-        return list(dict.fromkeys(rest)) if own or not names else []
-    if not names:
-        return [*clashing_apart(job.name, job.models()), *job.references()]
-    known = {*_registered(job), *job.references(), *job.runners}
-    own = [name for name in names if name.rpartition(":")[2] in known or name in known]
-    if not own:
-        return []
-    rest = [name for name in (*job.controls(), *job.references()) if name not in own]
-    controls = [name for name in rest if name in job.controls()]
-    return [*controls, *own, *(name for name in rest if name not in controls)]
-
-
-def _registered(job: Job) -> list[str]:
-    from hyped_core.plugins.registry import models
-
-    return [i.spec.name for i in models().items() if i.spec.task == job.name]
-
-
-def _handles(job: Job) -> list[str]:
-    from hyped_core.plugins.registry import models
-
-    items = [i for i in models().items() if i.spec.task == job.name]
-    return [f"{i.plugin.distribution}:{i.spec.name}" for i in items]
-
-
-def _check_names(jobs: Sequence[Job], names: Sequence[str], chosen: dict[str, list[str]]) -> None:
-    """Refuse a name that no task knows."""
-    from hyped_core.plugins.registry import get_model
-
-    for name in names:
-        if not any(name in own for own in chosen.values()):
-            if any(name in job.task.reference_names for job in jobs):
-                mend = "it needs sources with a simulated truth: name that in the parameters"
-                raise UsageError(f"{name} cannot be scored on these sources", mend=mend)
-            if len(jobs) == 1 and jobs[0].task.needs_model:
-                get_model(jobs[0].name, name)  # says what is close
-            raise UnknownNameError(f"no task chosen has a model called {name!r}", mend="hyped models list")
-
-
 def _run_task(job: Job, names: Sequence[str], out: Path, seeds: range, *, timing: bool) -> list[Result]:
     from hyped_bench.runs.many import run_many
 
@@ -302,13 +253,17 @@ def _run_alone(
     from hyped_bench.runner import run_model
     from hyped_bench.runs.seeds import differs_by_seed, merge_seeds
     from hyped_bench.runs.strangers import complaint
+    from hyped_core.plugins.streams import listening, printed_note
 
     job.load()
-    if len(seeds) > 1 and differs_by_seed(job, name):
-        first = job.task.context.seed
-        result = merge_seeds([run_model(job, name, seed=None if seed == first else seed) for seed in seeds])
-    else:
-        result = run_model(job, name)
+    with listening() as heard:
+        if len(seeds) > 1 and differs_by_seed(job, name):
+            first = job.task.context.seed
+            result = merge_seeds([run_model(job, name, seed=None if seed == first else seed) for seed in seeds])
+        else:
+            result = run_model(job, name)
+    if note := printed_note(f"{job.name}/{name}", heard.lines):
+        click.echo(note, err=True)
     if metrics is not None and (result.status == "ok" or keep_going):
         write_metrics(metrics, result)
     if record is not None:

@@ -70,6 +70,7 @@ def table4(
     from hyped_core.errors import UsageError
     from hyped_core.io.atomic import write_text
     from hyped_core.params import read_section
+    from hyped_core.plugins.streams import stdout_to_stderr
 
     if segment and labels:
         raise UsageError("--segment makes the labels that --labels gives", mend="give one of them")
@@ -89,7 +90,8 @@ def table4(
     with tempfile.TemporaryDirectory() as folder:
         if segment:
             context = RunContext(seed=seed, device=device, progress=progress)
-            given = made.segmented(movies, segment, Path(folder), frames=picked, design=design, context=context)
+            with stdout_to_stderr():
+                given = made.segmented(movies, segment, Path(folder), frames=picked, design=design, context=context)
             sources = made.sources_of(movies, given, protocol, **settled)  # type: ignore[arg-type]
         table = made.table4(
             sources, wanted, protocol=protocol, configs=read_section(reference) if reference else None, seed=seed,

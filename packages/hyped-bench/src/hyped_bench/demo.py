@@ -25,9 +25,8 @@ def run_demo(out: Path, *, seed: int = 0, progress: Progress | None = None) -> d
         sections = write_demo(folder, seed)
         for task in reporter.track(sections, "demo", total=len(sections)):
             job = prepare(task, sections[task], seed=seed)
-            controls = [
-                i.spec.name for i in models().items() if i.spec.task == task and i.spec.role == "control"
-            ]
+            own = [i.spec for i in models().items() if i.plugin.own]
+            controls = [spec.name for spec in own if spec.task == task and spec.role == "control"]
             found[task] = [run_model(job, name) for name in sorted(set(controls))]
             if task == "expression":
                 found[task].append(run_model(job, "duplicate"))

@@ -34,8 +34,9 @@ def trial_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "among the controls. Without --model or --plugin: every installed model that is not HYPED's own.",
     )(command)  # fmt: skip
     return click.option(
-        "--plugin", type=click.Path(path_type=Path), metavar="DIR",
-        help="Use the plugin whose source (with pyproject.toml) is in this folder, installed or not; run its models.",
+        "--plugin", type=click.Path(path_type=Path), metavar="DIR|NAME",
+        help="Use the plugin whose source (with pyproject.toml) is in this folder, or the installed one of this name; "
+        "run its models.",
     )(command)  # fmt: skip
 
 

@@ -250,18 +250,19 @@ def hyped_tasks() -> Iterable[TaskSpec]:
             "held_out_score_accuracy",
         ),
     )
-    crossmodal = f"{tasks}.crossmodal"
+    crossmodal, exercises = f"{tasks}.crossmodal", "hyped_bench.exercises"
     yield TaskSpec(
         "composition", f"{crossmodal}:CompositionTask", "Phase fractions at harvest, from cells against nuclei",
-        ("fraction_error", "bias", "order_agreement"),
-    )
+        ("fraction_error", "bias", "order_agreement"), f"{exercises}:COMPOSITION",
+    )  # fmt: skip
     yield TaskSpec(
         "forecast", f"{crossmodal}:ForecastTask", "Continue movies from their start",
-        ("mase", "rmse_dividing", "rmse_growth", "rmse_speed", "rmse_area"),
-    )
+        ("mase", "rmse_dividing", "rmse_growth", "rmse_speed", "rmse_area"), f"{exercises}:FORECAST",
+    )  # fmt: skip
     yield TaskSpec(
         "response", f"{crossmodal}:ResponseTask", "One modality's change from the other's",
         ("z_rmse", "pearson", "rmse_dividing", "rmse_growth", "rmse_speed", "rmse_area", "rmse_expression"),
+        f"{exercises}:RESPONSE",
     )
     yield TaskSpec(
         "hashtag_counts",

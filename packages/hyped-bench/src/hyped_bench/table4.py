@@ -16,6 +16,7 @@ from hyped_bench.metrics.image import PAPER_OFFSET_DB, SnrFormula
 from hyped_bench.metrics.undefined import rounded
 from hyped_bench.report.printed import TABLE_4
 from hyped_bench.runner import Result, prepare, run_model
+from hyped_bench.runs.strangers import Limits, place_models
 from hyped_core.context import Progress, RunContext, SilentProgress
 from hyped_core.errors import InvalidDataError, PluginError, UsageError
 
@@ -199,6 +200,7 @@ def table4(
     }  # fmt: skip
     names = with_controls(models, host)
     job = prepare("denoise", section, seed=seed, device=device, progress=progress, host=host)
+    place_models(job, names, Limits(), host)
     results = [run_model(job, name, host=host) for name in names]
     done = [result for result in results if result.status == "ok"]
     if not done:
@@ -287,15 +289,11 @@ def segmented(
 
     from hyped_core.container.movies import LabelsWriter, Movie
     from hyped_core.design import read_design
-    from hyped_core.plugins.registry import get_model
-    from hyped_core.spec import import_target
+    from hyped_core.remote.placing import place
 
     context = context or RunContext()
     plan = read_design(design)
-    spec = get_model("segment", name)
-    spec.needs.check(spec.key)
-    fill = None if spec.config is None else getattr(import_target(spec.config), "for_design", None)
-    model = spec.create({} if fill is None else fill({}, plan))
+    model = place("segment", name, {}, plan).create()
     aliases = {alias: c.name for c in plan.channels for alias in (c.name, *c.aliases)}
     written = []
     for i, path in enumerate(movies):

@@ -55,6 +55,9 @@ class ExpressionPredictor(Protocol):
     :class:`~hyped_core.design.Perturbation` as dicts; covariates are ``obs["phase"]`` and ``obs["pool"]``. In `fit`,
     ``uns["asked_genes"]`` lists the genes that predictions may be asked for (names only), for models that need to know
     them before they learn.
+
+    Optional: ``facts``, a dict that JSON can hold, is what the record of a run should say of the model: what it left
+    out in `fit`, where it fell back on something simpler.
     """
 
     def fit(self, train: AnnData, validation: AnnData | None = None, *, context: RunContext) -> None:
@@ -186,6 +189,7 @@ REQUIRED_METHODS: dict[str, Sequence[str]] = {
 }
 
 OPTIONAL_MEMBERS: dict[str, tuple[str, ...]] = {
+    "ExpressionPredictor": ("facts",),
     "CellEmbedder": ("fit", "facts"),
     "Denoiser": ("fit", "neighbours", "denoise_frames"),
     "Demultiplexer": ("forced_call", "doublet_probability", "margin"),
@@ -198,6 +202,7 @@ ADDED_IN: dict[str, str] = {
     "ExpressionPredictor": "0.1.0",
     "ExpressionPredictor.fit": "0.1.0",
     "ExpressionPredictor.predict": "0.1.0",
+    "ExpressionPredictor.facts": "0.1.0",
     "CellEmbedder": "0.1.0",
     "CellEmbedder.embed": "0.1.0",
     "CellEmbedder.embed_perturbed": "0.1.0",

@@ -46,6 +46,16 @@ def _unpickled(kind: type[HypedError], args: tuple[Any, ...], fields: dict[str, 
     return error
 
 
+def type_and_text(error: BaseException) -> str:
+    """An error by type and text, ``KeyError: 'x'``, as far as it lets itself be put into words."""
+    kind = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001  a stranger's error may raise anything when it is asked
+        text = "(its text cannot be had)"
+    return f"{kind}: {text}" if text else kind
+
+
 class UsageError(HypedError):
     """The command or the call was put together wrongly."""
 

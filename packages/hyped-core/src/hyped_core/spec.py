@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hyped_core.errors import HypedError, MissingDependencyError, PluginError
+from hyped_core.errors import HypedError, MissingDependencyError, PluginError, type_and_text
 
 API_VERSION = 1
 """Version of the contracts in :mod:`hyped_core.contracts`; a plugin states the one it was written for."""
@@ -61,7 +62,7 @@ def import_target(target: str) -> Any:
             f"cannot be imported: {error}", where=target, mend=f"pip install {error.name}"
         ) from error
     except (Exception, SystemExit) as error:
-        raise PluginError(f"fails on import: {type(error).__name__}: {error}", where=target) from error
+        raise PluginError(f"fails on import: {type_and_text(error)}", where=target) from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
@@ -127,6 +128,8 @@ class ModelSpec:
     environment : requirements, in pip's words, of an environment of its own; where there are any, the model runs
         out of process in an environment that HYPED makes of them (`hyped_core.remote.environments`).
     expected_failures : conformance check -> why the model fails it; a check that then passes is reported as stale.
+    quick : config values that make it small: the checks and ``hyped bench run --smoke`` put it to work with these, a
+        benchmark never does. For models that take more than seconds on tiny data.
     """
 
     name: str
@@ -145,6 +148,7 @@ class ModelSpec:
     weights: str = ""
     environment: tuple[str, ...] = ()
     expected_failures: Mapping[str, str] = field(default_factory=dict, hash=False)
+    quick: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         _check_name("model", self.name)
@@ -162,6 +166,12 @@ class ModelSpec:
             raise PluginError("environment must be a tuple of requirements as text", where=self.name)
         if not isinstance(self.expected_failures, Mapping) or not all(self.expected_failures.values()):
             raise PluginError("expected_failures must map a check's name to the reason", where=self.name)
+        if not isinstance(self.quick, Mapping) or not all(isinstance(key, str) for key in self.quick):
+            raise PluginError("quick must map fields of the config to values", where=self.name)
+        try:
+            json.dumps(dict(self.quick), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"quick must hold values that JSON has: {error}", where=self.name) from error
 
     @property
     def key(self) -> str:
@@ -206,7 +216,7 @@ class ModelSpec:
         except (HypedError, MemoryError):
             raise
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
+            said = type_and_text(error)
             raise PluginError(f"the model cannot be made: {said}", where=where, mend=_REPORT) from error
         lacking = [name for name in _METHODS.get(self.task, ()) if not callable(getattr(model, name, None))]
         if lacking:
@@ -232,16 +242,23 @@ class CommandSpec:
 
 @dataclass(frozen=True, slots=True)
 class TaskSpec:
-    """A benchmark task: ``target`` imports the class that prepares, runs and scores it."""
+    """A benchmark task: ``target`` imports the class that prepares, runs and scores it.
+
+    ``exercise`` imports a `hyped_core.checking.records.Exercise`, which puts models of the task to work on tiny data:
+    where there is one, they are checked for what holds for models of every task.
+    """
 
     name: str
     target: str
     summary: str = ""
     metrics: tuple[str, ...] = ()
+    exercise: str | None = None
 
     def __post_init__(self) -> None:
         _check_name("task", self.name)
         _check_target("target", self.target)
+        if self.exercise is not None:
+            _check_target("exercise", self.exercise)
 
 
 @dataclass(frozen=True, slots=True)

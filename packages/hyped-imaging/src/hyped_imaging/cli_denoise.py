@@ -73,6 +73,7 @@ def denoise(
     from hyped_core.context import RunContext, default_progress
     from hyped_core.design import read_design
     from hyped_core.errors import UsageError
+    from hyped_core.plugins.streams import stdout_to_stderr
     from hyped_imaging.denoise.images import denoise_image, is_image, open_image
     from hyped_imaging.denoise.plan import DenoiseOptions, Planes
     from hyped_imaging.denoise.step import denoise_movie, estimate, ready_model
@@ -108,8 +109,9 @@ def denoise(
         dtype, weights, save_weights, memory_gb,
     )  # fmt: skip
     if dry_run:
-        made, _, _ = ready_model(step, plan)
-        found = estimate(planes, made, plan, options, context)
+        with stdout_to_stderr():
+            made, _ = ready_model(step, plan)
+            found = estimate(planes, made, plan, options, context)
         said = (
             f"{source.name}: {found['frames']} frames, {', '.join(found['channels'])}: {found['seconds']} s, "
             f"{found['megabytes']} MB"
@@ -117,14 +119,16 @@ def denoise(
         click.echo(json.dumps(found) if as_json else said)
         return
     if image:
-        record = denoise_image(source, out, step, design=plan, context=context, options=options)
+        with stdout_to_stderr():
+            record = denoise_image(source, out, step, design=plan, context=context, options=options)
     else:
         from hyped_core.container.labels import Labels
 
         nuclei = None if labels is None else Labels.open(labels)
-        record = denoise_movie(
-            movie, out, step, design=plan, context=context, options=options, labels=nuclei
-        )
+        with stdout_to_stderr():
+            record = denoise_movie(
+                movie, out, step, design=plan, context=context, options=options, labels=nuclei
+            )
     if as_json:
         click.echo(json.dumps(record, indent=2, sort_keys=True))
     for line in summary_lines(record):

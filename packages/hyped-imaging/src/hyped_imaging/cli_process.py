@@ -52,6 +52,7 @@ def process(
     from hyped_core.design import read_design
     from hyped_core.errors import UsageError
     from hyped_core.params import load_params
+    from hyped_core.plugins.streams import stdout_to_stderr
     from hyped_imaging.process.estimate import estimate
     from hyped_imaging.process.params import ProcessParams
     from hyped_imaging.process.run import Job, Layout
@@ -68,14 +69,16 @@ def process(
         RunContext(seed=seed, progress=default_progress()), reader, release,
     )  # fmt: skip
     if dry_run:
-        record = estimate(job)
+        with stdout_to_stderr():
+            record = estimate(job)
         click.echo(json.dumps(record, indent=2))
         if record["disk_mib"] > record["free_mib"]:
             click.echo(f"look: {record['disk_mib']} MiB wanted, {record['free_mib']} MiB are free", err=True)
         return
     for name in job.found.left_out:
         click.echo(f"scene {name} is not in the design: left out", err=True)
-    summary = job.run()
+    with stdout_to_stderr():
+        summary = job.run()
     if as_json:
         click.echo(json.dumps(summary, indent=2, sort_keys=True))
     for text in summary["alerts"]:

@@ -61,6 +61,7 @@ def segment(
     from hyped_core.container.movies import Movie
     from hyped_core.context import RunContext, default_progress
     from hyped_core.design import read_design
+    from hyped_core.plugins.streams import stdout_to_stderr
     from hyped_imaging.modelstep import make_model, read_step
     from hyped_imaging.segment.step import estimate, parse_frames, segment_movie
 
@@ -72,24 +73,26 @@ def segment(
     chosen = parse_frames(frames, source.n_frames)
     context = RunContext(seed=seed, progress=default_progress())
     if dry_run:
-        segmenter, _, _ = make_model("segment", step, plan)
-        record = estimate(source, segmenter, plan, name, chosen, context, workers.processes)
+        with stdout_to_stderr():
+            segmenter, _, _ = make_model("segment", step, plan)
+            record = estimate(source, segmenter, plan, name, chosen, context, workers.processes)
         said = f"{name}: {record['frames']} frames, {record['seconds']} s and {record['megabytes']} MB"
         click.echo(json.dumps(record) if as_json else said)
         return
     click.echo(f"{movie}: scene {name} of design {plan.name!r}", err=True)
-    done = segment_movie(
-        source,
-        labels,
-        nuclei,
-        step,
-        design=plan,
-        scene=name,
-        context=context,
-        frames=chosen,
-        workers=workers,
-        skip_damaged=skip_damaged,
-    )
+    with stdout_to_stderr():
+        done = segment_movie(
+            source,
+            labels,
+            nuclei,
+            step,
+            design=plan,
+            scene=name,
+            context=context,
+            frames=chosen,
+            workers=workers,
+            skip_damaged=skip_damaged,
+        )
     if as_json:
         click.echo(
             json.dumps(

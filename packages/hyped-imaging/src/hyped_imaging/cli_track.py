@@ -43,6 +43,7 @@ def track(
 
     from hyped_core.context import RunContext, default_progress
     from hyped_core.design import read_design
+    from hyped_core.plugins.streams import stdout_to_stderr
     from hyped_imaging.modelstep import make_model, read_step
     from hyped_imaging.track.objects import check_objects
     from hyped_imaging.track.step import read_table, summary, track_table, write_table
@@ -50,7 +51,8 @@ def track(
     step = read_step(params, model, DEFAULT_MODEL)
     plan = read_design(design)
     table = read_table(nuclei)
-    tracker, spec, _ = make_model("track", step, plan)
+    with stdout_to_stderr():
+        tracker, spec, _ = make_model("track", step, plan)
     if dry_run:
         for _, objects in table.groupby("scene") if "scene" in table.columns else [("", table)]:
             check_objects(objects)
@@ -65,7 +67,8 @@ def track(
             else f"{len(table)} objects: about {record['seconds']} s with lap and {record['megabytes']} MB"
         )
         return
-    tracked = track_table(table, tracker, context=RunContext(seed=seed, progress=default_progress()))
+    with stdout_to_stderr():
+        tracked = track_table(table, tracker, context=RunContext(seed=seed, progress=default_progress()))
     write_table(tracked, out)
     record = {"model": spec.name, **summary(tracked)}
     if as_json:

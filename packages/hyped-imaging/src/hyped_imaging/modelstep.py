@@ -10,6 +10,7 @@ from hyped_core.params import Params, load_params
 
 if TYPE_CHECKING:
     from hyped_core.design import Design
+    from hyped_core.remote.placing import Placed
     from hyped_core.spec import ModelSpec
 
 
@@ -36,19 +37,18 @@ def read_step(reference: str | None, model: str | None, default: str) -> ModelSt
     return ModelStep(model=model or named, config=step.config)
 
 
-def make_model(task: str, step: ModelStep, design: Design) -> tuple[Any, ModelSpec, dict[str, Any]]:
-    """The model of a step, its spec and the parameters it was made with.
+def place_model(task: str, step: ModelStep, design: Design) -> Placed:
+    """The model of a step where it is to work: one of another package in a process of its own.
 
     A config class may offer ``for_design(values, design) -> values`` to fill from the design what the user
     left out (names of channels).
     """
-    from hyped_core.plugins.registry import get_model
-    from hyped_core.spec import import_target
+    from hyped_core.remote.placing import place
 
-    spec = get_model(task, step.model)
-    values = dict(step.config)
-    if spec.config is not None:
-        fill = getattr(import_target(spec.config), "for_design", None)
-        if fill is not None:
-            values = fill(values, design)
-    return spec.create(values), spec, values
+    return place(task, step.model, step.config, design)
+
+
+def make_model(task: str, step: ModelStep, design: Design) -> tuple[Any, ModelSpec, dict[str, Any]]:
+    """The model of a step (`place_model`), its spec and the parameters it was made with."""
+    placed = place_model(task, step, design)
+    return placed.create(), placed.spec, placed.values

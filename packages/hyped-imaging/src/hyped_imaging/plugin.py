@@ -75,7 +75,7 @@ def hyped_models() -> Iterable[ModelSpec]:
         yield ModelSpec(
             name, "denoise", "hyped_imaging.denoise.fm2s.model:Fm2s", f"hyped_imaging.denoise.fm2s.config:{config}",
             summary, needs=torch, licence="BSD-3-Clause", citation="Liu et al. 2025, arXiv:2412.10031", sources=fm2s,
-            expected_failures={} if name == "fm2s-series" else {"saves_and_loads": _EACH_IMAGE},
+            expected_failures={} if name == "fm2s-series" else {"saves_and_loads": _EACH_IMAGE}, quick={"draws": 2},
         )  # fmt: skip
 
 

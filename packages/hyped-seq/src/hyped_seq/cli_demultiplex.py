@@ -46,7 +46,8 @@ def demultiplex(
     from hyped_core.design import read_design
     from hyped_core.errors import DesignError
     from hyped_core.params import load_params
-    from hyped_core.plugins.registry import get_model
+    from hyped_core.plugins.streams import stdout_to_stderr
+    from hyped_core.remote.placing import place
     from hyped_seq.demultiplex.params import DemultiplexParams
     from hyped_seq.demultiplex.run import demultiplex as run
     from hyped_seq.demultiplex.run import write_calls
@@ -59,7 +60,8 @@ def demultiplex(
         click.echo(
             f"the parameters' config is for {params.model!r}: {name!r} runs with its defaults", err=True
         )
-    demultiplexer = get_model("demultiplex", name).create(params.config if name == params.model else {})
+    with stdout_to_stderr():
+        demultiplexer = place("demultiplex", name, params.config if name == params.model else {}, design).create()
     if dry_run:
         from hyped_seq.ingest.estimate import Rate, Shape, h5ad_shape, plan
 
@@ -82,7 +84,8 @@ def demultiplex(
             where=design_file,
             mend=f"name it in the design; pools there: {', '.join(pool.name for pool in design.pools) or 'none'}",
         )
-    calls = run(cells, demultiplexer, design, context=context)
+    with stdout_to_stderr():
+        calls = run(cells, demultiplexer, design, context=context)
     if strangers:
         click.echo(f"no --design knows pool {', '.join(strangers)}: tags are called, conditions stay empty", err=True)
     write_calls(calls, out)

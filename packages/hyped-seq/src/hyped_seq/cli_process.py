@@ -55,6 +55,7 @@ def process(
     from hyped_core.context import RunContext, default_progress
     from hyped_core.errors import UsageError
     from hyped_core.params import load_params
+    from hyped_core.plugins.streams import stdout_to_stderr
     from hyped_seq.process.check import read_filled_design
     from hyped_seq.process.estimate import estimate
     from hyped_seq.process.layout import Layout
@@ -79,14 +80,16 @@ def process(
         lambda text: click.echo(text, err=True),
     )  # fmt: skip
     if dry_run:
-        record = estimate(job)
+        with stdout_to_stderr():
+            record = estimate(job)
         click.echo(json.dumps(record, indent=2))
         if record["disk_mib"] > record["free_mib"]:
             click.echo(f"look: {record['disk_mib']} MiB wanted, {record['free_mib']} MiB are free", err=True)
         for text in record["look"]:
             click.echo(f"look: {text}", err=True)
         return
-    summary = job.run()
+    with stdout_to_stderr():
+        summary = job.run()
     if as_json:
         click.echo(json.dumps(summary, indent=2, sort_keys=True))
     for text in [*summary["limits"], *summary["alerts"]]:

@@ -13,6 +13,7 @@ _READING = (
 )  # fmt: skip
 _TORCH = ("hyped_seq.cpu_products", "hyped_seq.torch_run")
 _BY_PLACE = "weights are drawn for genes by their place: another order of genes is another start"
+_SMALL = {"pretrain": {"steps": 4, "hidden": 16, "feed_forward": 16, "max_tokens": 64}}
 _GEARS_FAILS = {
     "gears": {"gene_order": _BY_PLACE},
     "gears-reference": {
@@ -98,6 +99,7 @@ def hyped_models() -> Iterable[ModelSpec]:
             citation="Roohani et al. 2024, doi:10.1038/s41587-023-01905-6",
             sources=(gears, *_READING, *_TORCH),
             expected_failures=_GEARS_FAILS[name],
+            quick={"epochs": 1, "hidden": 8},
         )
     geneformer = "hyped_seq.geneformer"
     embedders = (
@@ -128,6 +130,7 @@ def hyped_models() -> Iterable[ModelSpec]:
             "Chen et al. 2024, doi:10.1101/2024.08.16.608180",
             sources=(geneformer, "hyped_seq.readers", *_TORCH),
             weights=weights,
+            quick={} if weights else _SMALL,
         )
 
 

@@ -8,17 +8,16 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from hyped_bench.report.apart import html_of, section_apart
 from hyped_bench.report.context import ReportContext
 from hyped_bench.report.inputs import ReportInputs
 from hyped_bench.report.opening import reading, summary
 from hyped_bench.report.outputs import write_files, write_plots
 from hyped_core.context import Progress, SilentProgress
-from hyped_core.errors import HypedError, PluginError
+from hyped_core.errors import PluginError
 from hyped_core.io.atomic import atomic_path
-from hyped_core.plugins.host import PluginHost, Provided, default_host, stdout_to_stderr
-from hyped_core.spec import import_target
+from hyped_core.plugins.host import PluginHost, default_host, stdout_to_stderr
 
-OWN_DISTRIBUTION = "hyped-bench"
 RESERVED = ("main", "theme", "reading", "summary", "data-card")
 """Ids of the page itself."""
 
@@ -89,43 +88,41 @@ def build_report(
 def render_sections(
     context: ReportContext, host: PluginHost, progress: Progress
 ) -> tuple[list[Section], dict[str, str]]:
-    """Every registered section in order; those of other plugins that fail, with the reason."""
+    """Every registered section in order; those of other plugins that fail, with the reason.
+
+    Those of other plugins are made last, in processes of their own: names of tables and figures are HYPED's own first.
+    """
     provided = sorted(host.collect("hyped_report_sections"), key=lambda i: (i.spec.order, i.spec.name))
-    found: list[Section] = []
+    names: list[str] = []
+    for item in provided:
+        name = item.spec.name
+        while name in names:
+            name = f"{item.plugin.distribution}-{name}"
+        names.append(name)
+    found: dict[str, Section] = {}
     failed: dict[str, str] = {}
-    for item in progress.track(provided, "sections", total=len(provided)):
-        taken = {section.name for section in found}
-        name = (
-            item.spec.name if item.spec.name not in taken else f"{item.plugin.distribution}-{item.spec.name}"
-        )
+    waiting = sorted(zip(names, provided), key=lambda pair: not pair[1].plugin.own)
+    for name, item in progress.track(waiting, "sections", total=len(waiting)):
         context.section = name
-        try:
-            html = Markup(_call(item, context))
-        except Exception as error:
-            if item.plugin.distribution == OWN_DISTRIBUTION:
-                raise
-            reason = str(error) if isinstance(error, HypedError) else f"{type(error).__name__}: {error}"
-            failed[name] = f"{item.plugin.distribution}: {reason}"
-            html = _failure(context, failed[name])
-        found.append(Section(name, item.spec.title, html, tuple(context.placed.headings.get(name, []))))
+        if item.plugin.own:
+            with stdout_to_stderr():
+                html = html_of(item.spec.target, context)
+        else:
+            try:
+                html = section_apart(item, context)
+            except PluginError as error:
+                reason = f"{error.message} ({error.mend})" if error.mend else error.message
+                failed[name] = f"{item.plugin.distribution}: {reason}. To be rid of it: {item.plugin.removal}"
+                html = _failure(context, failed[name])
+        found[name] = Section(name, item.spec.title, Markup(html), tuple(context.placed.headings.get(name, [])))
     context.section = ""
-    return found, failed
+    return [found[name] for name in names], failed
 
 
 def opening(context: ReportContext) -> list[Section]:
     """What stands before the sections: how to read the page, and its verdicts in short."""
     found = [("reading", "How to read this page", reading), ("summary", "What the numbers say", summary)]
     return [Section(name, title, make(context)) for name, title, make in found]
-
-
-def _call(item: Provided, context: ReportContext) -> str:
-    with stdout_to_stderr():
-        html = import_target(item.spec.target)(context)
-    if not isinstance(html, str):
-        raise PluginError(
-            f"returned {type(html).__name__}, not text", where=item.spec.target, mend="return HTML as str"
-        )
-    return html
 
 
 def _failure(context: ReportContext, reason: str) -> Markup:

@@ -23,8 +23,9 @@ from hyped_core.errors import (
     UnknownNameError,
     UsageError,
 )
-from hyped_core.plugins.host import PluginHost, stdout_to_stderr
+from hyped_core.plugins.host import PluginHost
 from hyped_core.plugins.registry import get_model, models
+from hyped_core.plugins.streams import descriptor_to_stderr, stdout_to_stderr
 from hyped_core.remote.memory import peak_memory_mb, reset_peak, resident_memory_mb
 from hyped_core.spec import import_target
 
@@ -52,7 +53,7 @@ def run_model(
         result, work, remote = _look_up(job, name, task, host, config, seed)
         result.seed = job.task.context.seed if seed is None else seed
         try:
-            with stdout_to_stderr():
+            with stdout_to_stderr(), descriptor_to_stderr(buffered=True):
                 scores = work()
         except (MissingDependencyError, MissingHardwareError) as error:
             _fail(result, task, "unavailable", str(error), error, 5)

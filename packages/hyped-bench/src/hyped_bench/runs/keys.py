@@ -105,13 +105,16 @@ def _remote_parts(
 ) -> dict[str, Any]:
     from hyped_core.errors import UnknownNameError
     from hyped_core.remote.host import RemoteModel, read_runner
+    from hyped_core.remote.requirements import local_state
 
     try:
         provided = models(host).provided(registered)
     except UnknownNameError:
         provided = None
     runner = read_runner(job.runners[name], f"{job.name}/runners/{name}")
-    asked = {"requirements": list(runner.requirements)} if runner.requirements else {}
+    asked: dict[str, Any] = {"requirements": list(runner.requirements)} if runner.requirements else {}
+    if local := local_state(runner.requirements):
+        asked["files of requirements"] = local
     if runner.seconds is None or runner.seconds > LOOK_S:
         runner = replace(runner, seconds=LOOK_S)  # it is looked at, not run: a hang is found soon
     with RemoteModel(job.name, name, runner, values=values, design=job.design, provided=provided) as remote:

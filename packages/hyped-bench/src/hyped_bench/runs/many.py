@@ -18,6 +18,7 @@ from hyped_bench.splits import LeakError
 from hyped_core.errors import HypedError, InvalidDataError, MissingFileError, ParamsError
 from hyped_core.io.atomic import remove, write_json
 from hyped_core.plugins.host import PluginHost
+from hyped_core.plugins.streams import listening, printed_note
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,10 @@ def _one(
     say(f"{called}{why}")
     job.load()
     remove(key)  # until the new record stands, there is nothing to take up
-    result = _run(job, name, seed, host)
+    with listening() as heard:
+        result = _run(job, name, seed, host)
+    if note := printed_note(f"{job.name}/{name}", heard.lines):
+        say(note)
     write_record(record, job, result, timing=timing)
     if not several:
         write_metrics(places.of("metrics", job.name, f"{name}.json"), result)
@@ -156,7 +160,8 @@ def _is_strangers_fault(job: Job, name: str, error: Exception, host: PluginHost 
     provided = None if not job.task.needs_model else find_provided(job.name, name, host)
     if provided is None or provided.plugin.own:
         return False
-    return not (isinstance(error, ParamsError) and job.configs.get(name))
+    given = job.configs.get(name)
+    return not (isinstance(error, ParamsError) and given and given != dict(provided.spec.quick))
 
 
 def _finished(record: Path, key: Path, parts: dict[str, Any] | None) -> tuple[Result | None, str]:

@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def raise_with_removal(result: Result, record: Path | None) -> None:
-    """Raise the error a single failed model ends with; a stranger's with the commands that remove it."""
+    """Raise the error a single failed model ends with; a stranger's with what corrects or removes it."""
     from hyped_bench.runner import raise_for
-    from hyped_bench.runs.strangers import how_to_remove
+    from hyped_bench.runs.strangers import ways_out
 
     try:
         raise_for(result, record)
     except HypedError as error:
-        error.mend = "; ".join(filter(None, (error.mend, how_to_remove(result.task, result.model)))) or None
+        error.mend = ways_out(result.task, result.model, error.mend or "") or None
         raise
 
 

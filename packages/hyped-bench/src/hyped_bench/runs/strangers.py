@@ -12,10 +12,8 @@ from hyped_core.plugins.folder import FOLDERS_VARIABLE
 from hyped_core.plugins.host import BLOCK_VARIABLE, PluginHost
 from hyped_core.plugins.registry import Provided, get_model, models
 
-SECONDS = 3600.0
-"""How long a stranger's model may work on one task where nothing else is said."""
-MEMORY_SHARE = 0.8
-"""Share of the machine's memory that it may take where nothing else is said."""
+_FOR_USERS = ("reinstall the package", "report it to the model's authors")
+"""How advice begins that is of no use to a model's author."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,7 @@ def place_models(job: Job, names: Sequence[str], limits: Limits, host: PluginHos
     parameter file says of a model goes before, ``runner: here`` too; bounds of the command line go before its.
     """
     from hyped_core.remote.host import read_runner
+    from hyped_core.remote.placing import default_memory_gb, default_seconds
 
     for name in names:
         if not job.task.needs_model or name in job.task.reference_names:
@@ -57,10 +56,10 @@ def place_models(job: Job, names: Sequence[str], limits: Limits, host: PluginHos
         settled: dict[str, Any] = dict(said or {})
         if asked and "python" not in settled and "requirements" not in settled:
             settled["requirements"] = list(asked)
-        memory = _default_memory_gb() if stranger or runner is None else None
+        bounded = stranger or runner is None
         for key, given, otherwise in (
-            ("seconds", limits.seconds, SECONDS if stranger or runner is None else None),
-            ("memory_gb", limits.memory_gb, memory),
+            ("seconds", limits.seconds, default_seconds() if bounded else None),
+            ("memory_gb", limits.memory_gb, default_memory_gb() if bounded else None),
         ):
             value = given if given is not None else settled.get(key) or otherwise
             if value is not None:
@@ -94,23 +93,31 @@ def clashing_apart(task: str, names: Sequence[str], host: PluginHost | None = No
     return list(dict.fromkeys(apart))
 
 
-def how_to_remove(task: str, name: str, host: PluginHost | None = None) -> str:
-    """The commands that get rid of a stranger's model; empty for HYPED's own."""
+def ways_out(task: str, name: str, mend: str, host: PluginHost | None = None) -> str:
+    """``mend`` and, for a stranger's model, what gets rid of it; for one in a source folder how its author corrects it.
+
+    Who runs a folder is its author: what tells users to install it again, or to write to its author, is left out.
+    """
     provided = find_provided(task, name, host)
     if provided is None or provided.plugin.own:
-        return ""
+        return mend
     plugin = provided.plugin
-    way = f"pip uninstall {plugin.distribution}"
-    if getattr(plugin, "folder", ""):
-        way = f"leave its folder out (--plugin, {FOLDERS_VARIABLE})"
-    return f"{way}, or set {BLOCK_VARIABLE}={plugin.name}"
+    if not plugin.folder:
+        remove = f"pip uninstall {plugin.distribution}, or set {BLOCK_VARIABLE}={plugin.name}"
+        return "; ".join(filter(None, (mend, remove)))
+    top = provided.spec.target.partition(":")[0].partition(".")[0]
+    for_users = (f"pip install {top}", *_FOR_USERS)
+    own = [part for part in mend.split("; ") if part and not part.startswith(for_users)]
+    correct = f"correct it in {plugin.folder} (hyped plugins check {plugin.folder} names all that is wrong)"
+    return "; ".join([*own, f"{correct}, or leave that folder out (--plugin, {FOLDERS_VARIABLE})"])
+
 
 
 def complaint(result: Result, host: PluginHost | None = None) -> str:
     """What is said of a model without a score: whose it is, why, and how to get rid of a stranger's."""
     said, _, mend = result.reason.partition("\n  to mend: ")
     owner = f" ({result.distribution} {result.version})" if result.distribution else ""
-    ways = "; ".join(filter(None, (mend, how_to_remove(result.task, result.model, host))))
+    ways = ways_out(result.task, result.model, mend, host)
     return f"{result.model}{owner}: {result.status}: {said}" + (f"\n  to mend: {ways}" if ways else "")
 
 
@@ -135,10 +142,3 @@ def unusable(
     made = Result(job.name, name, "model", *owner, status, reason, blank, {})
     made.exit_code, made.seed = 4, seed
     return made
-
-
-def _default_memory_gb() -> float | None:
-    from hyped_core.remote.memory import machine_memory_gb
-
-    found = machine_memory_gb()
-    return None if found is None else round(MEMORY_SHARE * found, 1)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hyped_core.errors import HypedError
+
+if TYPE_CHECKING:
+    from hyped_bench.judgement.files import Judgement
+    from hyped_bench.judgement.verdicts import Summary
 
 
 def verdict_lines(records: Path, task: str, models: Collection[str] | None = None) -> tuple[list[str], list[str]]:
@@ -35,4 +40,24 @@ def verdict_lines(records: Path, task: str, models: Collection[str] | None = Non
     general = [s for s in found.summaries if not s.metric]
     chosen = [s for s in general if s.kind == "model"]
     notes = [f"not scored, so nothing is held against it: {name}" for name in found.missing_controls]
-    return [f"{s.source}: {s.text}" for s in chosen or general], notes
+    lines = []
+    for summary in chosen or general:
+        lines.append(f"{summary.source}: {summary.text}")
+        lines += [f"  cannot tell {', '.join(keys)}: {why}" for why, keys in _reasons(found, summary).items()]
+    return lines, notes
+
+
+def _reasons(found: Judgement, summary: Summary) -> dict[str, list[str]]:
+    """Why nothing can be told of an entry on a source: reason -> metrics."""
+    words = {(v.source, v.metric, v.model, v.against): v.word for v in found.verdicts}
+    unable = {(c.source, c.metric): c.reason for c in found.calibration if not c.can_tell}
+    reasons: dict[str, list[str]] = {}
+    for row in found.comparisons:
+        if (row.source, row.model) != (summary.source, summary.model):
+            continue
+        if words.get((row.source, row.metric, row.model, row.against)) != "cannot tell":
+            continue
+        why = unable.get((row.source, row.metric)) or row.reason or "there is no interval"
+        if row.metric not in (keys := reasons.setdefault(why, [])):
+            keys.append(row.metric)
+    return reasons

@@ -1,4 +1,4 @@
-"""All checks of a model's behaviour by task: those of every task, then the task's own. Imported when asked for."""
+"""All checks of a model's behaviour by task: those of every task, and the task's own. Imported when asked for."""
 
 from __future__ import annotations
 
@@ -7,28 +7,49 @@ from importlib import import_module
 
 from hyped_core.checking.records import Check, Exercise
 from hyped_core.errors import PluginError
-from hyped_core.spec import TASKS
+from hyped_core.spec import TASKS, import_target
 
 _MODULE = "hyped_core.checking.behaviour"
 
 
 def exercise_of(task: str) -> Exercise:
-    """How a model of ``task`` is put to work.
+    """How a model of ``task`` is put to work: as core says, or as the plugin that registers the task does.
 
     Raises
     ------
     PluginError
-        The task has no contract in core, so nothing is known of what its models do.
+        Nobody says it, so nothing is known of what models of the task do; or what is said is no exercise.
     """
-    return _module(task).EXERCISE
+    if task in TASKS:
+        return import_module(f"{_MODULE}.{task}").EXERCISE
+    from hyped_core.plugins.registry import tasks
+
+    registry = tasks()
+    target = registry.get(task).exercise if task in registry.names() else None
+    if target is None:
+        raise PluginError(
+            "nothing says how models of this task are put to work, so they cannot be checked",
+            where=task,
+            mend=f"tasks of core: {', '.join(TASKS)}; for another, TaskSpec(exercise='package.module:NAME')",
+        )
+    found = import_target(target)
+    if not isinstance(found, Exercise):
+        raise PluginError(f"is {type(found).__name__}, expected a hyped_core.checking.records.Exercise", where=target)
+    return found
 
 
 @cache
 def checks_of(task: str) -> tuple[Check, ...]:
-    """Every check of a model of ``task``, in the order in which they run."""
-    own = _module(task).CHECKS
-    common = import_module(f"{_MODULE}.common").CHECKS
-    return tuple(check for check in (*common, *own) if task in check.tasks)
+    """Every check of a model of ``task``, in the order in which they run; raises as `exercise_of`.
+
+    Of a plugin's task those of every task.
+    """
+    common = import_module(f"{_MODULE}.common")
+    if task not in TASKS:
+        exercise_of(task)
+        return (*common.CHECKS, *common.LAST)
+    own = import_module(f"{_MODULE}.{task}").CHECKS
+    return tuple(check for check in (*common.CHECKS, *own, *common.LAST) if task in check.tasks)
 
 
 def all_checks() -> tuple[Check, ...]:
@@ -41,12 +62,3 @@ def all_checks() -> tuple[Check, ...]:
                 raise PluginError(f"two checks are called {check.name!r}", where=f"{_MODULE}.{task}")
     return tuple(found.values())
 
-
-def _module(task: str):  # noqa: ANN202  a module whose names are checked by tests
-    if task not in TASKS:
-        raise PluginError(
-            "core has no contract for this task, so its models cannot be checked",
-            where=task,
-            mend=f"tasks with a contract: {', '.join(TASKS)}",
-        )
-    return import_module(f"{_MODULE}.{task}")

@@ -10,6 +10,7 @@ import faulthandler
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     faulthandler.enable(all_threads=False)
+    tempfile.tempdir = str(Path.cwd())  # removed with it, also where this process is ended in the middle
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     lock = threading.Lock()
 
@@ -56,9 +58,9 @@ def behaviour(job: dict[str, Any], send: Send) -> None:
     from hyped_core.remote.worker import spec_in
 
     if job["folder"] is not None:
-        from hyped_core.plugins.folder import use_folder
+        from hyped_core.checking.static.package import package_of
 
-        use_folder(Path(job["folder"]))
+        package_of(job["folder"], None)
     spec = spec_in(job["spec"])
     checks = {check.name: check for check in chosen(spec.task, job["checks"])}
     with contextlib.ExitStack() as stack:
@@ -66,7 +68,7 @@ def behaviour(job: dict[str, Any], send: Send) -> None:
         if job["python"] is not None:
             create = stack.enter_context(_elsewhere(spec, job))
         block_network()
-        maker = Maker(create)
+        maker = Maker(create, quick=spec.quick)
         send({"ready": True})
         for name in job["checks"]:
             send({"start": name})
@@ -96,7 +98,7 @@ def static(job: dict[str, Any], send: Send) -> None:
     from hyped_core.remote.worker import spec_out
 
     block_network()
-    package = package_of(job["folder"], job["distribution"])
+    package = package_of(job["folder"], job["distribution"], job.get("limit"))
     send({"ready": True})
     for check in all_static():
         if check.name not in job["checks"]:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import queue
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-import uuid
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hyped_core.checking.child import failed
 from hyped_core.checking.records import CheckRecord
-from hyped_core.remote.memory import Family, machine_memory_gb, signal_name
+from hyped_core.remote.locks import in_use
+from hyped_core.remote.memory import machine_memory_gb
+from hyped_core.remote.watched import WatchedProcess
 
 LIMIT_S = 20.0
 """Seconds a check may take."""
@@ -55,19 +53,19 @@ def run_checks(
         Seconds a check may take.
     """
     waiting = list(job["checks"])
-    while waiting:
-        with _Child({**job, "checks": waiting}) as child:
-            yield from child.records(limit, results)
-        fate = child.fate
-        if fate is None:
-            return
-        check = child.current or waiting[0]
-        yield failed(who, check, str(job.get("target", "")), fate[0], fate[1], child.spent)
-        waiting = waiting[waiting.index(check) + 1 :]
-        if check in GATES or not child.ready:
-            for name in waiting:
-                yield CheckRecord(who, name, "skipped", reason=f"see the check {check!r}")
-            return
+    with in_use(job.get("python") or sys.executable):
+        while waiting:
+            with _Child({**job, "checks": waiting}) as child:
+                yield from child.records(limit, results)
+            fate = child.fate
+            if fate is None:
+                return
+            check = child.current or waiting[0]
+            yield failed(who, check, str(job.get("target", "")), fate[0], fate[1], child.spent)
+            waiting = waiting[waiting.index(check) + 1 :]
+            if check in GATES or not child.ready:
+                yield from (CheckRecord(who, name, "skipped", reason=f"see the check {check!r}") for name in waiting)
+                return
 
 
 class _Child:
@@ -78,54 +76,17 @@ class _Child:
         self.current = ""
         self.ready = False
         self.spent = 0.0
-        self._folder = tempfile.TemporaryDirectory(prefix="hyped-check-", ignore_cleanup_errors=True)
         code = f"import sys; sys.path[:] = {sys.path!r}; from hyped_core.checking.child import main; main()"
-        mark = uuid.uuid4().hex
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self._folder.name,
-            env={**os.environ, "HYPED_CHECK": mark},
-            start_new_session=True,
-        )
-        self._family = Family(self._process.pid, f"HYPED_CHECK={mark}")
-        self._lines: queue.Queue[bytes | None] = queue.Queue()
-        self._tail: deque[str] = deque(maxlen=TAIL)
-        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._read, self._read_errors)]
-        for thread in self._threads:
-            thread.start()
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(job).encode() + b"\n")
-            self._process.stdin.close()
+        folder = Path(tempfile.mkdtemp(prefix="hyped-check-"))
+        variables = {**os.environ, "TMPDIR": str(folder)}  # what it leaves where it is ended goes with the folder
+        self._process = WatchedProcess([sys.executable, "-c", code], folder, tail=TAIL, variables=variables)
+        self._process.write(json.dumps(job).encode() + b"\n", last=True)
 
     def __enter__(self) -> _Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._family.kill()
-        self._process.wait()
-        for thread in self._threads:
-            thread.join(timeout=1)
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-        self._folder.cleanup()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with contextlib.suppress(ValueError, OSError):
-            for text in self._process.stdout:
-                self._lines.put(text)
-        self._lines.put(None)
-
-    def _read_errors(self) -> None:
-        assert self._process.stderr is not None
-        with contextlib.suppress(ValueError, OSError):
-            for text in self._process.stderr:
-                self._tail.append(text.decode(errors="replace").rstrip())
+        self._process.close()
 
     def records(self, limit: float, results: Results | None) -> Iterator[CheckRecord]:
         """Records until the child has finished or met its fate."""
@@ -133,24 +94,23 @@ class _Child:
         most = MEMORY_SHARE * 1000 * (machine_memory_gb() or float("inf"))
         while True:
             try:
-                text = self._lines.get(timeout=0.1)
-            except queue.Empty:
+                text = self._process.read(0.1)
+            except EOFError:
+                self.spent = time.monotonic() - since
+                self.fate = (self._died(), "find what ends the process: nothing that a model does may")
+                return
+            if text is None:
                 self.spent = time.monotonic() - since
                 if self.spent > bound:
                     self.fate = (f"took longer than {bound:g} s and was ended", "make it end in time on tiny data")
                     return
-                if (used := self._family.look()[1]) > most:
+                if (used := self._process.look(most)[1]) > most:
                     self.fate = (f"took {used / 1000:.1f} GB of memory and was ended", "free what is not needed")
                     return
                 continue
-            if text is None:
-                self.spent = time.monotonic() - since
-                self.fate = (self._died(), "find what ends the process: nothing that a model does may")
-                return
-            try:
+            message: dict[str, Any] = {}
+            with contextlib.suppress(ValueError):  # it went in the middle of a line
                 message = json.loads(text)
-            except ValueError:  # it went in the middle of a line
-                continue
             if "ready" in message:
                 self.ready = True
             elif "start" in message:
@@ -163,14 +123,5 @@ class _Child:
                 return
 
     def _died(self) -> str:
-        """How a child went that closed its pipe."""
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "its process closed its pipe"
-        said = f"ended its process with exit code {code}"
-        if code < 0:
-            said = f"its process was killed by signal {signal_name(code)}"
-        self._threads[1].join(timeout=1)
-        tail = " / ".join(text for text in self._tail if text)
+        said, tail = self._process.fate(), " / ".join(text for text in self._process.last_words() if text)
         return f"{said}; the last it wrote: {tail[-400:]}" if tail else said

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 import random
 import sys
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hyped_core.checking.printed import captured
 from hyped_core.checking.records import Exercise
 
 NO_NETWORK = "the network may not be used while a model is checked"
@@ -186,7 +185,7 @@ def observe(make: Any, exercise: Exercise, context: Any, cwd: Path) -> Observati
     cwd.mkdir(parents=True, exist_ok=True)
     found = Observation(model, {})
     modules = set(sys.modules)
-    with _capture() as printed, _kept(cwd) as kept, watched() as watch:
+    with captured() as printed, _kept(cwd) as kept, watched() as watch:
         found.outputs = exercise.work(model, inputs, _with(context, told))
         found.random, found.process = kept()
     found.outputs = copy_of(found.outputs)
@@ -217,36 +216,6 @@ def _foreign(paths: list[str], scratch: Path) -> tuple[str, ...]:
         if own != real and own not in real.parents:
             kept.append(path)
     return tuple(kept)
-
-
-@contextlib.contextmanager
-def _capture() -> Iterator[Any]:
-    """What is written to stdout meanwhile, by Python and by C, as a function to call at the end."""
-    text = io.StringIO()
-    saved, said = None, {"c": ""}
-    with tempfile.TemporaryFile() as file:
-        with contextlib.suppress(OSError):
-            saved = os.dup(1)
-            _flush_c()  # what was printed before is not of this stretch
-            os.dup2(file.fileno(), 1)
-        try:
-            with contextlib.redirect_stdout(text):
-                yield lambda: text.getvalue() + said["c"]
-        finally:
-            if saved is not None:
-                _flush_c()
-                os.dup2(saved, 1)
-                os.close(saved)
-                file.seek(0)
-                said["c"] = file.read().decode(errors="replace")
-
-
-def _flush_c() -> None:
-    """Write what C code has printed and the C library still holds."""
-    with contextlib.suppress(ImportError, OSError, AttributeError, TypeError):  # TypeError: not a POSIX system
-        import ctypes
-
-        ctypes.CDLL(None).fflush(None)
 
 
 def random_states() -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hyped_core.checking.children import LIMIT_S, Results, run_checks
-from hyped_core.checking.expected import all_expected, known_check, settled
+from hyped_core.checking.expected import Expected, all_expected, known_check, settled
 from hyped_core.checking.records import CheckRecord
-from hyped_core.errors import PluginError, UnknownNameError
+from hyped_core.errors import MissingFileError, PluginError, UnknownNameError
 from hyped_core.plugins.discovery import normal_name
 from hyped_core.spec import TASKS, ModelSpec
 
@@ -45,27 +46,42 @@ def find_target(named: str) -> Target:
     UnknownNameError
         Nothing installed has the name; the closest names are given.
     """
-    from hyped_core.plugins.folder import folder_distribution
+    from hyped_core.checking.static.source import read_source
 
-    prefix = named.rpartition(":")[2].partition("/")[0]
+    if Path(named).is_file():
+        raise PluginError("is a file, expected a folder", where=named, mend=f"hyped plugins check {Path(named).parent}")
     if Path(named).is_dir() or named.startswith((".", os.sep, "~")):
-        found = folder_distribution(Path(named))
+        found, _ = read_source(Path(named))
         return Target(named, found.metadata["Name"], found.version, found.folder)
-    if "/" in named and (prefix in TASKS or not Path(named).exists()):
-        from hyped_core.plugins.registry import models
+    return _model(named) if "/" in named else _installed(named)
 
-        owner = models().provided(named).plugin
-        key = named.rpartition(":")[2]
-        folder = Path(owner.folder) if owner.folder else None
-        return Target(named, owner.distribution, owner.version, folder, (key,))
-    return _installed(named)
+
+def _model(named: str) -> Target:
+    from hyped_core.plugins.host import default_host
+    from hyped_core.plugins.registry import models
+
+    host = default_host()
+    registry = models(host)
+    key = named.rpartition(":")[2]
+    task = key.partition("/")[0]
+    if key not in registry.names():
+        same = [name for name in registry.names() if name.startswith(f"{task}/")]
+        close = difflib.get_close_matches(key, registry.names(), n=3)
+        ways = [f"did you mean {' or '.join(close)}?"] if close else []
+        if not close:
+            ways = [f"models of {task}: {', '.join(same)}" if same else f"tasks with a contract: {', '.join(TASKS)}"]
+        broken = [f"hyped plugins check {plugin.distribution}" for plugin in host.broken]
+        ways += [f"it may be of a broken plugin: {' or '.join(broken)}"] if broken else []
+        raise UnknownNameError(f"there is no folder and no model called {named!r}", mend="; ".join(ways))
+    owner = registry.provided(named).plugin
+    return Target(named, owner.distribution, owner.version, Path(owner.folder) if owner.folder else None, (key,))
 
 
 def _installed(named: str) -> Target:
-    import difflib
-
     from hyped_core.plugins.discovery import find_points, owner_of
     from hyped_core.plugins.folder import FolderDistribution, plugin_folders
+    from hyped_core.plugins.host import default_host
+    from hyped_core.plugins.registry import models
 
     points, _ = find_points(folders=plugin_folders())
     wanted = normal_name(named)
@@ -74,8 +90,13 @@ def _installed(named: str) -> Target:
         if wanted in (normal_name(point.name), normal_name(distribution)):
             folder = point.dist.folder if isinstance(point.dist, FolderDistribution) else None
             return Target(named, distribution, version, folder)
+    for plugin in default_host().broken:
+        if wanted in (normal_name(plugin.name), normal_name(plugin.distribution)):
+            mend = f"hyped plugins check {plugin.folder}" if plugin.folder else "install it anew"
+            raise PluginError(plugin.reason, where=plugin.distribution, mend=mend)
     names = sorted({name for point in points for name in (point.name, owner_of(point)[0])})
-    close = difflib.get_close_matches(named, names, n=3)
+    keys = [key for key in models().names() if normal_name(key.partition("/")[2]) == wanted]
+    close = keys or difflib.get_close_matches(wanted, names, n=3)
     mend = f"did you mean {' or '.join(close)}?" if close else f"installed: {', '.join(names) or 'none'}"
     raise UnknownNameError(
         f"there is no plugin, distribution or folder called {named!r}",
@@ -120,13 +141,45 @@ def check_plugin(
         known_check(name, [*static_names, *check_names()])
     results = Results()
     say(f"{target.distribution} {target.version}")
-    for record in _static(target, static_names, limit, results):
-        if not only or record.check in only:
+    told, failures = set(), []
+    for record in _static(target, _needed(static_names, only), limit, results):
+        if record.bad:
+            failures.append((record.check, record.model, record.where))
+        if record.bad or not only or record.check in only:
             yield record
-    if static or only and not set(only) - set(static_names):
+    asked = [name for name in only if name not in static_names]
+    if static or only and not asked:
         return
     for model in results.models:
-        yield from _behaviour(model, target, only, install, limit, say)
+        for record in _behaviour(model, target, only, install, limit, say):
+            told.add(record.check)
+            if (record.check, record.model, record.where) not in failures:
+                yield record
+    for name in asked:
+        if name not in told and not any(check in GATES for check, *_ in failures):
+            yield CheckRecord(target.distribution, name, "skipped", reason=_unasked(name, results))
+
+
+GATES = ("syntax", "entry_point")
+"""The static checks that say why a plugin cannot be loaded, so that nothing is known of what it announces."""
+
+
+def _needed(names: list[str], only: Sequence[str]) -> list[str]:
+    """The static checks to run for those in ``only``: themselves, and `GATES` where they need the plugin loaded."""
+    from hyped_core.checking.static import code, metadata
+
+    without = {check.name for check in (*metadata.CHECKS, *code.CHECKS)}
+    loads = any(name not in without for name in only)
+    return [name for name in names if not only or name in only or loads and name in GATES]
+
+
+def _unasked(check: str, results: Results) -> str:
+    """Why a check of behaviour was asked of no model."""
+    from hyped_core.checking.catalogue import all_checks
+
+    if not results.models:
+        return "no model is announced that can be taken (hyped plugins check --static says why)"
+    return f"is asked of models of {', '.join(next(c.tasks for c in all_checks() if c.name == check))} alone"
 
 
 def _static(target: Target, names: list[str], limit: float, results: Results) -> Iterator[CheckRecord]:
@@ -136,6 +189,8 @@ def _static(target: Target, names: list[str], limit: float, results: Results) ->
         "folder": None if target.folder is None else str(target.folder),
         "distribution": target.distribution,
         "models": target.models,
+        "limit": limit,
+        "target": f"hooks of {target.distribution}",
     }
     yield from run_checks(job, target.distribution, limit=limit, results=results)
 
@@ -149,18 +204,23 @@ def _behaviour(
     spec = spec_in(model)
     if target.models is not None and spec.key not in target.models:
         return
-    if spec.task not in TASKS:
-        reason = f"core has no contract for the task {spec.task}, so nothing is known of what its models do"
-        yield CheckRecord(spec.key, "runs", "skipped", reason=reason)
+    try:
+        checks = checks_of(spec.task)
+    except PluginError as error:
+        yield CheckRecord(spec.key, "runs", "skipped", error.where or "", error.message, error.mend or "")
         return
-    names = [check.name for check in checks_of(spec.task) if not only or check.name in only]
+    names = [check.name for check in checks if not only or check.name in only]
     if not names:
         return
     say(spec.key)
     try:
-        python = _interpreter(spec, target, install)
         expected = all_expected(spec, target.folder)
     except PluginError as error:
+        yield CheckRecord(spec.key, "expected_failures", "failed", error.where or "", error.message, error.mend or "")
+        expected = Expected()
+    try:
+        python = _interpreter(spec, target, install)
+    except (PluginError, MissingFileError) as error:
         yield CheckRecord(spec.key, "runs", "failed", error.where or "", error.message, error.mend or "")
         return
     except _NotMade as missing:
@@ -192,10 +252,14 @@ def _interpreter(spec: ModelSpec, target: Target, install: bool) -> str | None:
     """The Python of the model's own environment; None where it works in the one of its package."""
     if not spec.environment:
         return None
-    from hyped_core.plugins.folder import use_folder
+    from hyped_core.plugins.folder import folder_distribution, use_folder
     from hyped_core.remote.environments import environment_for, is_made
 
     if target.folder is not None:
+        try:
+            folder_distribution(target.folder)
+        except PluginError as error:
+            raise _NotMade("needs a package that can be installed: see 'metadata' and 'entry_point'") from error
         use_folder(target.folder)  # the environment gets a copy of its package, which has to be found
     if not install and not is_made(spec.environment, spec, target.distribution):
         raise _NotMade(

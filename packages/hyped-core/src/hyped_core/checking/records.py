@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,11 +29,30 @@ class CheckFailed(Exception):
         The method, argument, field or file it is about.
     mend
         What the model's author does about it.
+
+    Attributes
+    ----------
+    asked_by : the checks whose own question this is (see `asked_by`).
     """
 
     def __init__(self, message: str, *, where: str = "", mend: str = "") -> None:
         self.message, self.where, self.mend = message, where, mend
+        self.asked_by: tuple[str, ...] = ()
         super().__init__(message)
+
+
+@contextmanager
+def asked_by(*checks: str) -> Iterator[None]:
+    """What fails meanwhile, or in a function decorated so, is what ``checks`` ask.
+
+    Where one of them has failed, another check that comes to the same failure does not tell it again: it is skipped
+    with the name of the one that does. One that raises something of its own is told.
+    """
+    try:
+        yield
+    except CheckFailed as failed:
+        failed.asked_by += checks
+        raise
 
 
 class CheckSkipped(Exception):
@@ -51,7 +71,7 @@ class Subject:
     ----------
     task, name : as in the registry.
     spec : what the plugin says of it.
-    make : ``make()`` or ``make(values)`` gives a fresh instance.
+    make : ``make()`` or ``make(values)`` gives a fresh instance; a `hyped_core.checking.run.Maker` also keeps notes.
     scratch : an empty folder of this check.
     remote : True where the model works in a process of its own, so that nothing of it can be seen but its outputs.
     """
@@ -94,7 +114,7 @@ class Exercise:
 
     Attributes
     ----------
-    task : one of `hyped_core.spec.TASKS`.
+    task : one of `hyped_core.spec.TASKS`, or one that a plugin registers (`TaskSpec.exercise`).
     inputs : seed -> fresh inputs by name, equal for equal seeds.
     work : (model, inputs, context) -> outputs by name (arrays, tables, AnnData); fits where the contract has `fit`,
         calls every method of the contract once.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from textwrap import indent
 from typing import Any
 
 from hyped_core.checking.records import CheckRecord
@@ -29,12 +30,14 @@ def as_json(what: str, records: Sequence[CheckRecord], seconds: float) -> dict[s
 
 
 def as_text(what: str, records: Sequence[CheckRecord], seconds: float, *, verbose: bool = False) -> str:
-    """Lines for a terminal; checks that passed are counted, and listed where ``verbose``."""
+    """Lines for a terminal; of checks that passed only what is said of them is listed, all where ``verbose``."""
     count = len({record.model for record in records if "/" in record.model})
-    lines = [f"{what}: {count} model{'' if count == 1 else 's'}, {len(records)} checks, {seconds:.0f} s"]
+    lines = [f"{what}: {_count(count, 'model')}, {_count(len(records), 'check')}, {seconds:.0f} s"]
     for status in _ORDER:
         chosen = [record for record in records if record.status == status]
-        if not chosen or status == "passed" and not verbose:
+        if status == "passed" and not verbose:
+            chosen = [record for record in chosen if record.reason]
+        if not chosen:
             continue
         lines += ["", f"{_TITLES.get(status, status)}:"]
         lines += _skips(chosen) if status == "skipped" else [line for record in chosen for line in _lines(record)]
@@ -43,15 +46,21 @@ def as_text(what: str, records: Sequence[CheckRecord], seconds: float, *, verbos
     return "\n".join(lines)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _lines(record: CheckRecord) -> Iterable[str]:
     head = f"  {record.model}  {record.check}"
     if record.status == "passed":
         yield head
+        if record.reason:
+            yield indent(record.reason, " " * 6)
         return
     yield f"{head}  {record.where}" if record.where else head
-    yield f"      {record.reason}"
+    yield indent(record.reason, " " * 6)
     if record.mend:
-        yield f"      to mend: {record.mend}"
+        yield indent(f"to mend: {record.mend}", " " * 6)
 
 
 def _skips(records: Sequence[CheckRecord]) -> Iterable[str]:

@@ -7,38 +7,65 @@ from typing import Any
 
 import click
 
-from hyped_core.errors import HypedError, MissingDependencyError
+from hyped_core.errors import HypedError, MissingDependencyError, PluginError, type_and_text
 from hyped_core.plugins.host import PluginHost, Provided, default_host, stdout_to_stderr
 
 
 def run_check(item: Provided) -> dict[str, Any]:
-    """One health check as a row; a check that fails itself is ``broken`` and says so."""
-    from hyped_core.spec import HealthResult, import_target
+    """One health check as a row; a check that fails itself is ``broken`` and says so.
 
-    spec = item.spec
-    report = f"report it to the authors of {item.plugin.distribution}"
-    try:
-        with stdout_to_stderr():
-            result = import_target(spec.target)()
-        if not isinstance(result, HealthResult) or result.state not in ("ok", "missing", "broken"):
-            raise TypeError("the check gave no hyped_core.HealthResult")
-    except HypedError as error:
-        result = HealthResult("broken", error.message, error.mend or report)
-    except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's check may raise anything
-        result = HealthResult(
-            "broken",
-            f"the check itself failed: {type(error).__name__}: {error}",
-            report,
-        )
+    A stranger's check runs in a process of its own, within the limits of a look at a plugin.
+    """
+    spec, plugin = item.spec, item.plugin
+    result = checked(spec.target) if plugin.own else _checked_apart(spec.target, plugin.distribution)
+    if result["state"] == "broken" and not result["mend"]:
+        remove = "" if plugin.own else f", or {plugin.removal}"
+        result["mend"] = f"report it to the authors of {plugin.distribution}{remove}"
     return {
         "name": spec.name,
-        "package": item.plugin.distribution,
+        "package": plugin.distribution,
         "summary": spec.summary,
         "required": spec.required,
-        "state": result.state,
-        "detail": result.detail,
-        "mend": result.mend,
+        **result,
     }
+
+
+def checked(target: str) -> dict[str, str]:
+    """The state, detail and mend that a check gives when it is called in this process."""
+    from hyped_core.spec import HealthResult, import_target
+
+    try:
+        with stdout_to_stderr():
+            result = import_target(target)()
+        if not isinstance(result, HealthResult) or result.state not in ("ok", "missing", "broken"):
+            raise TypeError("the check gave no hyped_core.HealthResult")
+        return _row(result.state, result.detail, result.mend)
+    except HypedError as error:
+        return _row("broken", error.message, error.mend or "")
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a stranger's check may raise anything
+        return _row("broken", f"the check itself failed: {type_and_text(error)}")
+
+
+def _checked_apart(target: str, owner: str) -> dict[str, str]:
+    from hyped_core.plugins.probe import MEMORY_VARIABLE, SECONDS_VARIABLE, Limits
+    from hyped_core.plugins.record import plain
+    from hyped_core.remote.apart import ask_apart
+
+    limits = Limits.from_environment()
+    more = f"where it needs more: {SECONDS_VARIABLE}=60, {MEMORY_VARIABLE}=8"
+    try:
+        told = ask_apart(
+            f"{__name__}:checked", {"target": target}, f"a check of {owner}",
+            seconds=limits.seconds, memory_gb=limits.memory_gb, more=more,
+        )  # fmt: skip
+    except PluginError as error:
+        ways = f" ({error.mend})" if error.mend else ""
+        return _row("broken", f"the check itself failed: {error.message}{ways}")
+    return {name: " ".join(plain(text).split()) for name, text in told.items()}
+
+
+def _row(state: str, detail: object, mend: object = "") -> dict[str, str]:
+    return {"state": state, "detail": str(detail), "mend": str(mend)}
 
 
 def examine(host: PluginHost) -> list[dict[str, Any]]:

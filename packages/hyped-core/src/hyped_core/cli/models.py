@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyped_core.errors import HypedError, UnknownNameError, UsageError
-from hyped_core.plugins.host import Provided, default_host, stdout_to_stderr
+from hyped_core.errors import UnknownNameError, UsageError
+from hyped_core.plugins.host import Provided, default_host
 from hyped_core.plugins.registry import Registry, models
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def _record(item: Provided, registry: Registry[ModelSpec]) -> dict[str, Any]:
         "api_version": spec.api_version,
         "environment": list(spec.environment),
         "expected_failures": dict(spec.expected_failures),
+        "quick": dict(spec.quick),
     }
 
 
@@ -141,25 +142,17 @@ def _raise_unknown(name: str, bare: str, keys: list[str]) -> None:
 def model_info(name: str, as_json: bool) -> None:
     """Describe the model NAME (task/name, or name): its config with defaults, licence, citation and needs."""
     from hyped_core.cli.tables import aligned
-    from hyped_core.spec import import_target
+    from hyped_core.plugins.configs import shown_config
 
     item = find_model(name)
     record = _record(item, models())
-    fields: list[dict[str, Any]] = []
-    schema: dict[str, Any] | None = None
-    if item.spec.config is not None:
-        try:
-            with stdout_to_stderr():
-                config = import_target(item.spec.config)
-                schema = config.model_json_schema()
-                fields = [_field(key, value) for key, value in config.model_fields.items()]
-        except HypedError as error:
-            click.echo(f"note: its config cannot be shown: {error}", err=True)
-        except AttributeError:
-            click.echo(f"note: {item.spec.config} is not a pydantic model", err=True)
+    found: dict[str, Any] = {} if item.spec.config is None else shown_config(item)
+    if "note" in found:
+        click.echo(f"note: its config cannot be shown: {found['note']}", err=True)
+    fields, schema = found.get("fields", []), found.get("schema")
     if as_json:
         click.echo(
-            json.dumps({**record, "fields": fields, "schema": schema}, indent=2, sort_keys=True, default=str)
+            json.dumps({**record, "fields": fields, "schema": schema}, indent=2, sort_keys=True)
         )
         return
     there = f"in an environment of its own: {', '.join(record['environment'])}" if record["environment"] else "yes"
@@ -179,6 +172,8 @@ def model_info(name: str, as_json: bool) -> None:
     if record["missing"] and record["needs"]["install"] and not record["environment"]:
         lines.append(f"install with   {record['needs']['install']}")
     lines += [f"fails          {check}: {why}" for check, why in record["expected_failures"].items()]
+    if record["quick"]:
+        lines.append(f"quick          {json.dumps(record['quick'])} in checks and --smoke")
     if record["weights"]:
         lines.append(f"weights        hyped models fetch {record['task']}/{record['name']}")
     click.echo("\n".join(lines))
@@ -187,28 +182,6 @@ def model_info(name: str, as_json: bool) -> None:
         click.echo("\nconfig\n" + aligned(("name", "type", "default", "what it does"), rows))
     else:
         click.echo("\nconfig         none" if item.spec.config is None else "")
-
-
-def _field(name: str, value: Any) -> dict[str, str]:
-    annotation = value.annotation
-    shown = getattr(annotation, "__name__", "") if isinstance(annotation, type) else str(annotation)
-    default = (
-        "required"
-        if value.is_required()
-        else json.dumps(_plain(value.get_default(call_default_factory=True)))
-    )
-    return {
-        "name": name,
-        "type": shown.replace("typing.", ""),
-        "default": default,
-        "description": " ".join((value.description or "").split()),
-    }
-
-
-def _plain(value: Any) -> Any:
-    from pydantic_core import to_jsonable_python
-
-    return to_jsonable_python(value, fallback=str)
 
 
 @click.command("fetch")

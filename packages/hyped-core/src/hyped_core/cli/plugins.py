@@ -25,7 +25,7 @@ def list_plugins(as_json: bool, verbose: bool, again: bool) -> None:
     from hyped_core.cli.tables import aligned
 
     if again:
-        from hyped_core.plugins.probe import forget
+        from hyped_core.plugins.kept import forget
 
         forget()
         default_host.cache_clear()

@@ -98,6 +98,10 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, Mapping) and all(_is_text(v) for pair in value.items() for v in pair),
         "a mapping of text to text",
     ),
+    "Mapping[str, Any]": (
+        lambda value: isinstance(value, Mapping) and all(map(_is_text, value)),
+        "a mapping of text to values",
+    ),
 }
 
 
@@ -128,8 +132,8 @@ def _choices(kind: str) -> tuple[str, ...]:
     return tuple(part.strip().strip("\"'") for part in kind[len("Literal[") : -1].split(","))
 
 
-def clashes(hook: str, provided: list[Provided]) -> Iterator[tuple[Provided, str, bool]]:
-    """Contributions of strangers under a name of HYPED's own packages: what to say, and whether to leave it out.
+def clashes(hook: str, provided: list[Provided]) -> Iterator[tuple[Provided, str, Provided | None]]:
+    """Contributions of strangers under a name of HYPED's own packages: what to say, and what to take in their place.
 
     The name stays with its owner. A stranger's model of that name can still be asked for as ``distribution:name``;
     anything else is left out. Strangers that clash with one another are left in: their records get a note, and who
@@ -149,13 +153,26 @@ def clashes(hook: str, provided: list[Provided]) -> Iterator[tuple[Provided, str
                 continue
             if owner and hook == "hyped_models":
                 handle = f"{item.plugin.distribution}:{item.spec.name}"
-                yield item, f"the {kind} {words!r} belongs to {owner}; ask for this one as {handle}", False
+                yield item, f"the {kind} {words!r} belongs to {owner}; ask for this one as {handle}", item
             elif owner:
-                yield item, f"the {kind} {words!r} belongs to {owner}", True
+                yield item, f"the {kind} {words!r} belongs to {owner}", None
             elif any(path[: len(name)] == name for path in commands):
-                yield item, f"the {kind} {words!r} is a group of other commands", True
+                yield item, f"the {kind} {words!r} is a group of other commands", None
             elif any(name[: len(path)] == path for path in commands):
-                yield item, f"the {kind} {words!r} lies below a command of HYPED's own", True
+                yield item, f"the {kind} {words!r} lies below a command of HYPED's own", None
             elif len(items) > 1:
                 others = sorted({other.plugin.distribution for other in items if other is not item})
                 item.plugin.notes.append(f"the {kind} {words!r} is registered by {' and by '.join(others)} too")
+
+
+def taken_suffixes(hook: str, provided: list[Provided]) -> Iterator[tuple[Provided, str, Provided | None]]:
+    """The same of strangers' readers for suffixes that HYPED's own readers of their kind read: they lose these."""
+    if hook != "hyped_readers":
+        return
+    owners = {(i.spec.kind, s): i.plugin.distribution for i in provided if i.plugin.own for s in i.spec.suffixes}
+    for item in provided:
+        kind, taken = item.spec.kind, [s for s in item.spec.suffixes if (item.spec.kind, s) in owners]
+        if taken and not item.plugin.own:
+            rest = dataclasses.replace(item.spec, suffixes=tuple(s for s in item.spec.suffixes if s not in taken))
+            shown = f"the reader '{kind}/{item.spec.name}' is not asked for {', '.join(taken)}"
+            yield item, f"{shown}: {owners[kind, taken[0]]} reads these", Provided(rest, item.plugin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from importlib.metadata import Distribution, PackageNotFoundError, version
 
 from hyped_core import __version__
@@ -14,6 +15,10 @@ FAMILY = ("hyped-core", "hyped-imaging", "hyped-seq", "hyped-bench")
 """HYPED's own distributions: what they bring is neither probed nor displaced by a stranger's."""
 
 
+MONTHS = 6
+"""At least so many pass between the release that notes something and the one that refuses it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deprecation:
     """Something that still works and will not for ever.
@@ -21,16 +26,42 @@ class Deprecation:
     Attributes
     ----------
     since : the hyped-core that first noted it.
-    removed_in : the hyped-core that refuses it.
+    noted : the day of that release, ``2027-01-31``.
+    removed_in : the hyped-core that refuses it: two minor versions later at least, and from 1.0 on a major one.
     instead : what a plugin's author does about it.
     """
 
     since: str
+    noted: str
     removed_in: str
     instead: str
 
+    def __post_init__(self) -> None:
+        (major, minor), (last, end) = _release(self.since), _release(self.removed_in)
+        later = last > major and end == 0 or major == last == 0 and end >= minor + 2
+        if not later:
+            raise ValueError(f"noted in {self.since}, refused in {self.removed_in}: too early, or no major version")
+        date.fromisoformat(self.noted)
+
+    @property
+    def not_before(self) -> date:
+        """The first day on which a release may refuse it, six months after it was noted."""
+        from calendar import monthrange
+
+        noted = date.fromisoformat(self.noted)
+        years, month = divmod(noted.month - 1 + MONTHS, 12)
+        year, month = noted.year + years, month + 1
+        return date(year, month, min(noted.day, monthrange(year, month)[1]))
+
     def __str__(self) -> str:
-        return f"deprecated since hyped-core {self.since}, refused from {self.removed_in} on: {self.instead}"
+        when = f"refused from {self.removed_in} on, not before {self.not_before}"
+        return f"deprecated since hyped-core {self.since}, {when}: {self.instead}"
+
+
+def _release(version: str) -> tuple[int, int]:
+    """Major and minor version."""
+    major, minor, *_ = (int(part) for part in version.split("."))
+    return major, minor
 
 
 SUPPORTED_API_VERSIONS: tuple[int, ...] = (API_VERSION,)

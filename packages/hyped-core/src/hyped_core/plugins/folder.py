@@ -23,6 +23,8 @@ UNKNOWN_VERSION = "0+unknown"
 """Of a folder whose version is dynamic and cannot be read from its code."""
 
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")
+_LICENCE_FILES = ("LICEN[CS]E*", "COPYING*")
+"""What builds take along where nothing is named."""
 _ENTRY = f'[project.entry-points.{PROJECT}]\nmy-model = "my_model.plugin"'
 
 
@@ -71,6 +73,12 @@ def folder_distribution(folder: Path) -> FolderDistribution:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PluginError(f"cannot be read: {error}", where=file, mend="write it as TOML in UTF-8") from error
+    return project_distribution(content, file)
+
+
+def project_distribution(content: Mapping[str, Any], file: Path) -> FolderDistribution:
+    """What `folder_distribution` gives for the ``content`` of the pyproject.toml ``file``; raises as it does."""
+    folder = file.parent
     project = _table(content, "project", file)
     name = project.get("name")
     if not isinstance(name, str) or not _NAME.match(name):
@@ -114,7 +122,7 @@ def put_on_path(distribution: FolderDistribution) -> None:
     if source not in sys.path:
         sys.path.insert(0, source)
     announce(distribution)
-    tops = {point.module.partition(".")[0] for point in distribution.entry_points if point.group == PROJECT}
+    tops = {re.split("[.:]", point.value)[0].strip() for point in distribution.entry_points if point.group == PROJECT}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] not in tops:
             continue
@@ -161,7 +169,7 @@ def _texts(project: dict[str, Any], key: str, file: Path) -> list[str]:
     return value
 
 
-def _source(folder: Path, content: dict[str, Any], tops: list[str]) -> Path:
+def _source(folder: Path, content: Mapping[str, Any], tops: list[str]) -> Path:
     """The folder that belongs on ``sys.path``: where the entry points' packages lie."""
     tool = content.get("tool", {}).get("setuptools", {}) if isinstance(content.get("tool", {}), dict) else {}
     where = tool.get("package-dir", {}).get("", "") if isinstance(tool.get("package-dir", {}), dict) else ""
@@ -202,11 +210,7 @@ def _metadata(project: dict[str, Any], name: str, version: str, file: Path) -> s
         yield "Name", name
         yield "Version", version
         yield "Summary", project.get("description", "")
-        licence = project.get("license", "")
-        if isinstance(licence, dict):
-            yield "License", licence.get("text", "")
-        else:
-            yield "License-Expression", licence
+        yield from _licence(project, file.parent)
         yield "Requires-Python", project.get("requires-python", "")
         for requirement in _texts(project, "dependencies", file):
             yield "Requires-Dist", requirement
@@ -220,6 +224,30 @@ def _metadata(project: dict[str, Any], name: str, version: str, file: Path) -> s
 
     said = ((key, " ".join(str(value).split())) for key, value in lines())
     return "".join(f"{key}: {value}\n" for key, value in said if value)
+
+
+def _licence(project: dict[str, Any], folder: Path) -> Iterator[tuple[str, str]]:
+    """What is said of the licence; a file that is named and is not there by its name as well."""
+
+    def texts(key: str) -> list[str]:
+        value = project.get(key)
+        return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+    stated = project.get("license", "")
+    named = [pattern for pattern in texts("license-files") if pattern]
+    if isinstance(stated, dict):
+        yield "License", str(stated.get("text") or stated.get("file") or "")
+        named += [str(stated["file"])] if stated.get("file") else []
+    else:
+        yield "License-Expression", str(stated)
+    yield from (("Classifier", text) for text in texts("classifiers"))
+    yield from (("Dynamic", key) for key in texts("dynamic") if key in ("license", "classifiers"))
+    for pattern in named or ([] if "license-files" in project else _LICENCE_FILES):
+        try:
+            there = sorted(path.relative_to(folder).as_posix() for path in folder.glob(pattern) if path.is_file())
+        except (ValueError, NotImplementedError):  # no pattern, or one of places outside the folder
+            there = []
+        yield from (("License-File", name) for name in there or ([pattern] if pattern in named else []))
 
 
 def _entry_points(groups: dict[str, dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import pluggy
 
 from hyped_core.errors import HypedError, PluginError
-from hyped_core.plugins.acceptance import MOST_RECORDS, clashes, misspelt_hooks, take
+from hyped_core.plugins.acceptance import MOST_RECORDS, clashes, misspelt_hooks, take, taken_suffixes
 from hyped_core.plugins.compatibility import hook_note, requirement_refusals
 from hyped_core.plugins.discovery import find_points, normal_name, owner_of, precedence
 from hyped_core.plugins.folder import FolderDistribution, plugin_folders
@@ -137,10 +137,11 @@ class PluginHost:
             raise PluginError(f"there is no hook {hook!r}", mend=f"hooks: {', '.join(HOOKS)}")
         if hook not in self._collected:
             provided = [item for record in list(self._usable) for item in self._drain(hook, record)]
-            for item, reason, leave_out in list(clashes(hook, provided)):
-                self.refuse(item.plugin, hook, reason)
-                if leave_out:
-                    provided = [other for other in provided if other is not item]
+            for rule in (clashes, taken_suffixes):
+                for item, reason, instead in list(rule(hook, provided)):
+                    self.refuse(item.plugin, hook, reason)
+                    held = [instead if other is item else other for other in provided]
+                    provided = [other for other in held if other is not None]
             self._collected[hook] = provided
         return self._collected[hook]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hyped_core.plugins.host import PluginHost
 from hyped_core.plugins.record import plain
 from hyped_core.plugins.registry import models
 from hyped_core.plugins.sources import model_modules, source_hash, undeclared_modules
+from hyped_core.spec import ModelSpec
 
 LOCK_FILE = "plugins.lock.yaml"
 HEADER = "# Written by `hyped plugins lock`: a stage of dvc.yaml depends on its model's entry here.\n"
@@ -30,7 +32,7 @@ def lock_entries(host: PluginHost | None = None) -> tuple[dict[str, Any], list[s
     for item in registry.items():
         spec = item.spec
         try:
-            digest = source_hash(model_modules(spec))
+            digest = _digest(spec)
             unseen = undeclared_modules(spec)
         except (HypedError, OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
             # ValueError: null bytes; the last two: nesting without end. A stranger's source may hold anything
@@ -47,6 +49,12 @@ def lock_entries(host: PluginHost | None = None) -> tuple[dict[str, Any], list[s
             "sha256": digest,
         }
     return {"models": tasks}, notes
+
+
+def _digest(spec: ModelSpec) -> str:
+    """Hash of the model's sources and, where it has one, of the environment that it asks for."""
+    code = source_hash(model_modules(spec))
+    return hashlib.sha256("\0".join((code, *spec.environment)).encode()).hexdigest() if spec.environment else code
 
 
 def lock_text(entries: dict[str, Any]) -> str:

@@ -8,37 +8,37 @@ malice: a plugin is code that runs with the user's rights.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hyped_core import __version__
+from hyped_core.plugins import kept
 from hyped_core.plugins.discovery import normal_name, owner_of
 from hyped_core.plugins.record import plain
 
 if TYPE_CHECKING:
     from hyped_core.plugins.probe_process import Child
 
-CACHE_VARIABLE = "HYPED_CACHE"
 SECONDS_VARIABLE = "HYPED_PROBE_SECONDS"
 MEMORY_VARIABLE = "HYPED_PROBE_GB"
 SECONDS, MEMORY_GB = 20.0, 2.0
-FORMAT = 1
+FORMAT = 2
 """Of the verdicts, and of what is looked at: another number and all are looked at again."""
+HARM_DAYS = 1.0
+"""A verdict of harm is made again after this: a busy machine may have been its cause, or anything else outside it."""
 SAID_AFTER_S = 1.0
-"""The user is told of the first looks once they take longer than this."""
+"""The user is told of looks once they take longer than this."""
 SHOWN = 5
-AT_ONCE = 4
+AT_ONCE, MOST_AT_ONCE = 4, 12
+"""Looks that are started side by side, and those that go on at all."""
+YOUNG_S = 1.0
+"""A look older than this holds up no other: it waits for something, or hangs."""
 LOOK_S = 0.02
-KEPT_DAYS = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +72,6 @@ class Limits:
         return cls(_positive(SECONDS_VARIABLE, SECONDS), _positive(MEMORY_VARIABLE, MEMORY_GB))
 
 
-def cache_folder() -> Path:
-    """Where HYPED keeps what it can make again: ``HYPED_CACHE``, else ``hyped`` in the user's cache folder.
-
-    A user without a home has none: then it is a place that nothing can be written to.
-    """
-    named = os.environ.get(CACHE_VARIABLE, "").strip()
-    root = os.environ.get("XDG_CACHE_HOME", "").strip() or "~/.cache"
-    try:
-        return Path(named).expanduser().absolute() if named else Path(root).expanduser().absolute() / "hyped"
-    except RuntimeError:
-        return Path(os.devnull) / "hyped"
-
-
 def verdicts(points: Sequence[EntryPoint]) -> list[Verdict]:
     """A verdict for each entry point, in order: from the cache, or of a child process each."""
     limits = Limits.from_environment()
@@ -94,12 +81,12 @@ def verdicts(points: Sequence[EntryPoint]) -> list[Verdict]:
     missing = [i for i, verdict in enumerate(found) if verdict is None]
     for i, verdict in zip(missing, look([points[i] for i in missing], limits)):
         found[i] = verdict
-        _write(places[i], stamps[i], verdict)
+        kept.write(places[i], stamps[i], asdict(verdict))
     return [verdict for verdict in found if verdict is not None]
 
 
 def look(points: Sequence[EntryPoint], limits: Limits) -> list[Verdict]:
-    """Import each plugin and ask its hooks in a child process; at most a few children at once.
+    """Import each plugin and ask its hooks in a child process, a few started at once; those that hang do so together.
 
     On any error or interrupt here, children and what they started are ended first.
     """
@@ -113,7 +100,7 @@ def look(points: Sequence[EntryPoint], limits: Limits) -> list[Verdict]:
     started, told = time.monotonic(), False
     try:
         while waiting or running:
-            while waiting and len(running) < min(AT_ONCE, os.cpu_count() or 1):
+            while waiting and _is_room(list(running.values())):
                 number, point = waiting.pop()
                 running[number] = Child(point, limits)
             time.sleep(LOOK_S)
@@ -127,7 +114,7 @@ def look(points: Sequence[EntryPoint], limits: Limits) -> list[Verdict]:
                 names = sorted({plain(point.name) for point in points})
                 shown = ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
                 with contextlib.suppress(OSError, ValueError):
-                    sys.stderr.write(f"note: a first look at new plugins, each in a process of its own: {shown}\n")
+                    sys.stderr.write(f"note: looking at plugins of others, each in a process of its own: {shown}\n")
                     sys.stderr.flush()
     finally:
         for child in running.values():
@@ -135,111 +122,41 @@ def look(points: Sequence[EntryPoint], limits: Limits) -> list[Verdict]:
     return [found[number] for number in range(len(points))]
 
 
+def _is_room(running: Sequence[Child]) -> bool:
+    """Whether one more look may start."""
+    young = sum(child.age_s < YOUNG_S for child in running)
+    return len(running) < MOST_AT_ONCE and young < min(AT_ONCE, os.cpu_count() or 1)
+
+
 def fingerprint(point: EntryPoint, limits: Limits) -> str:
-    """What a verdict depends on, as a hash: the plugin's files by their stat, the interpreter, what is installed."""
+    """What a verdict depends on, as a hash: the state of the plugin's code, its version and the limits."""
     distribution, version = owner_of(point)
-    said = [FORMAT, __version__, sys.executable, sys.version, distribution, version, point.name, point.value]
-    said += [limits.seconds, limits.memory_gb, sorted(_files(point)), _installed_stamp()]
-    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()
-
-
-def _files(point: EntryPoint) -> Iterator[tuple[str, int, int]]:
-    """Path, size and time of change of every code file of the entry point's top-level package."""
-    from hyped_core.plugins.sources import find_module
-
-    try:
-        found = find_module(point.value.partition(":")[0].partition(".")[0].strip())
-    except Exception:  # noqa: BLE001  a stranger's finder may raise anything; the import will say what is wrong
-        return
-    if found is None:
-        return
-    places = [Path(place) for place in found.submodule_search_locations or ()]
-    files: Iterable[Path] = (Path(found.origin),) if found.origin and not places else ()
-    for place in places:
-        files = [*files, *(Path(folder, name) for folder, names in _walk(place) for name in names)]
-    for file in files:
-        with contextlib.suppress(OSError):
-            stat = file.stat()
-            yield str(file), stat.st_size, stat.st_mtime_ns
-
-
-def _walk(place: Path) -> Iterator[tuple[str, list[str]]]:
-    for folder, inner, names in os.walk(place):
-        inner[:] = [name for name in inner if name != "__pycache__" and not name.startswith(".")]
-        yield folder, [name for name in names if name.endswith((".py", ".so", ".pyd", ".dylib"))]
-
-
-def _installed_stamp() -> list[int]:
-    """Times of change of the folders pip installs to: a library that came or went may change what a plugin does."""
-    import sysconfig
-
-    stamps = []
-    for name in sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")} - {None}):
-        with contextlib.suppress(OSError):
-            stamps.append(Path(name).stat().st_mtime_ns)
-    return stamps
+    bounds = (limits.seconds, limits.memory_gb)
+    return kept.stamp_of(point.value, (point.name, distribution), FORMAT, distribution, version, point.name, *bounds)
 
 
 def _place(point: EntryPoint) -> Path:
     """The file of a verdict: one for each plugin, interpreter and place it is imported from."""
-    distribution = normal_name(owner_of(point)[0])
-    where = json.dumps([sys.executable, point.name, point.value, sorted(_roots(point))])
-    mark = hashlib.sha256(where.encode()).hexdigest()[:16]
-    safe = "".join(c if c.isalnum() or c in "-." else "_" for c in distribution)[:60]
-    return cache_folder() / "plugins" / f"{safe}-{mark}.json"
+    return kept.place_of("verdict", normal_name(owner_of(point)[0]), point.name, point.value, _root(point))
 
 
-def _roots(point: EntryPoint) -> Iterator[str]:
+def _root(point: EntryPoint) -> str:
     try:
-        yield str(point.dist.locate_file(""))  # type: ignore[union-attr]
+        return str(point.dist.locate_file(""))  # type: ignore[union-attr]
     except Exception:  # noqa: BLE001  damaged metadata: it then shares a place with others of its name
-        return
-
-
-def forget() -> None:
-    """Remove all verdicts, so that every plugin is looked at anew."""
-    with contextlib.suppress(OSError):
-        for file in (cache_folder() / "plugins").iterdir():
-            with contextlib.suppress(OSError):
-                file.unlink()
+        return ""
 
 
 def _read(place: Path, stamp: str) -> Verdict | None:
-    """The verdict kept for this very state of the plugin, if there is one that can be read."""
+    """The verdict kept for this very state of the plugin, if there is one that can be read and is not too old."""
     try:
-        kept = json.loads(place.read_text(encoding="utf-8"))
-        if kept["stamp"] != stamp:
-            return None
-        verdict = Verdict(**kept["verdict"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None  # absent or damaged: it is made again
+        verdict = Verdict(**kept.read(place, stamp))
+    except TypeError:
+        return None
     texts = (verdict.harm, verdict.place, verdict.trace)
-    return verdict if all(isinstance(text, str) for text in texts) else None
-
-
-def _write(place: Path, stamp: str, verdict: Verdict) -> None:
-    """Keep a verdict, whole or not at all; where the folder cannot be written to, the next process looks again."""
-    temporary = None
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _forget_old(place.parent)
-        handle, temporary = tempfile.mkstemp(prefix=f".{place.name}.", suffix=".part", dir=place.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"stamp": stamp, "verdict": asdict(verdict)}, file)
-        Path(temporary).replace(place)
-    except OSError:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-
-
-def _forget_old(folder: Path) -> None:
-    """Remove verdicts that nobody has renewed for long."""
-    oldest = time.time() - KEPT_DAYS * 86400
-    for file in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if file.stat().st_mtime < oldest:
-                file.unlink()
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    return verdict if not verdict.harm or kept.read(place, stamp, HARM_DAYS) is not None else None
 
 
 def _positive(variable: str, otherwise: float) -> float:

@@ -1,4 +1,7 @@
-"""What a child process does to look at one plugin: import it, ask every hook, see what it changed, tell."""
+"""What a child process does to look at one plugin: import it, ask every hook, see what it changed, tell.
+
+Also to look at a model's config, where that is asked.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,11 @@ def main(given: dict[str, Any]) -> None:
     sys.argv[:] = ["hyped"]
     _no_core_files()
     report = os.fdopen(given["report"], "wb", buffering=0)
+    if given["job"] == "config":
+        from hyped_core.plugins.configs import describe
+
+        report.write(json.dumps({"found": describe(given["value"])}).encode() + b"\n")
+        os._exit(0)  # nothing that the module started holds up the answer
     point, dumps = EntryPoint(given["name"], given["value"], "hyped"), json.dumps
     for name in GUARDED:
         importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""One child process that looks at one plugin: started, watched (time, memory) and ended, whatever it does."""
+"""One child process that looks at a plugin or a config: started, watched (time, memory) and ended, whatever it does."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import time
 import uuid
 from collections import deque
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, Literal
 
 from hyped_core.plugins.probe import MEMORY_VARIABLE, SECONDS_VARIABLE, Limits, Verdict
 from hyped_core.plugins.record import PROBING_VARIABLE, plain
-from hyped_core.remote.memory import Family, signal_name
+from hyped_core.remote.memory import Family, way_of
 
 STDIN = b"\n\n"
 """What a plugin that reads stdin finds; that it did is seen by how far it came."""
@@ -34,9 +34,14 @@ _CODE = (
 
 
 class Child:
-    """A running look. `look` gives the verdict once there is one; `end` leaves nothing of it running."""
+    """A running look. `look` gives the verdict once there is one; `end` leaves nothing of it running.
 
-    def __init__(self, point: EntryPoint, limits: Limits) -> None:
+    The job ``plugin`` imports an entry point and asks all hooks; ``config`` imports a model's config, and `found` then
+    is what there is to show of it.
+    """
+
+    def __init__(self, point: EntryPoint, limits: Limits, job: Literal["plugin", "config"] = "plugin") -> None:
+        self.found: dict[str, Any] | None = None
         self._limits = limits
         self._started = time.monotonic()
         self._memory_due = 0.0
@@ -51,7 +56,7 @@ class Child:
         mark = uuid.uuid4().hex
         self._report, report = os.pipe()
         try:
-            given = {"path": sys.path, "name": point.name, "value": point.value, "report": report}
+            given = {"job": job, "path": sys.path, "name": point.name, "value": point.value, "report": report}
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _CODE, json.dumps(given, default=str)],
                 stdin=self._stdin,
@@ -73,6 +78,11 @@ class Child:
         for pipe in self._pipes:
             os.set_blocking(pipe, False)
 
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._started
+
     def look(self) -> Verdict | None:
         """Take in what came; the verdict where it is settled, else None."""
         code = self._process.poll()
@@ -82,6 +92,9 @@ class Child:
         if self._reports and self._reports[0].get("harm"):
             first = self._reports[0]
             return self._harm(str(first["harm"]), str(first.get("place", "load")), str(first.get("trace", "")))
+        if self._reports and isinstance(found := self._reports[0].get("found"), dict):
+            self.found = found
+            return Verdict()
         now = time.monotonic()
         if code is not None:
             return self._ended(code)
@@ -106,9 +119,9 @@ class Child:
 
     def _ended(self, code: int) -> Verdict:
         if not self._reports:
-            return self._harm(f"ends the interpreter ({_way(code)}) when it is imported or asked")
+            return self._harm(f"ends the interpreter ({way_of(code)}) when it is imported or asked")
         if code != 0:
-            return self._harm(f"makes the interpreter end badly ({_way(code)})")
+            return self._harm(f"makes the interpreter end badly ({way_of(code)})")
         if os.lseek(self._stdin.fileno(), 0, os.SEEK_CUR) > 0:
             return self._harm("reads stdin, which belongs to the command")
         if self._leaves_processes():
@@ -162,7 +175,3 @@ def _some(pipe: int) -> bytes:
         return os.read(pipe, 65536)
     except (BlockingIOError, OSError):
         return b""
-
-
-def _way(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"signal {signal_name(code)}"

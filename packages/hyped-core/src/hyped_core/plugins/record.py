@@ -6,6 +6,7 @@ import traceback
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from hyped_core.errors import type_and_text
 from hyped_core.plugins.compatibility import FAMILY
 from hyped_core.plugins.discovery import normal_name
 from hyped_core.plugins.folder import FOLDERS_VARIABLE
@@ -78,12 +79,17 @@ class PluginRecord:
         """The commands that mend a broken plugin, the last of which get rid of it."""
         if self.state != "broken":
             return ""
+        return ", or ".join([*dict.fromkeys(self.advice), self.removal])
+
+    @property
+    def removal(self) -> str:
+        """The commands that get rid of it."""
         remove = f"pip uninstall {self.distribution}"
         if self.folder:
-            remove = f"leave its folder out ({FOLDERS_VARIABLE})"
-        ways = [*dict.fromkeys(self.advice), remove]
+            correct = f"correct it (hyped plugins check {self.folder} names all that is wrong)"
+            remove = f"{correct}, or leave its folder out ({FOLDERS_VARIABLE})"
         name = self.name if self.distribution == "unknown" else self.distribution
-        return f"{', or '.join(ways)}, or set {BLOCK_VARIABLE}={name}"
+        return f"{remove}, or set {BLOCK_VARIABLE}={name}"
 
     @property
     def note(self) -> str:
@@ -115,13 +121,8 @@ class Provided:
 
 
 def said(error: BaseException) -> str:
-    """An error in a line: type and text, as far as it lets itself be put into words."""
-    try:
-        text = str(error)
-    except BaseException:  # noqa: BLE001  a stranger's error may raise anything when it is asked
-        text = "(its text cannot be had)"
-    kind = plain(type(error).__name__)
-    return f"{kind}: {plain(text)}" if text else kind
+    """An error by type and text, fit to be shown."""
+    return plain(type_and_text(error))
 
 
 def plain(text: str) -> str:

@@ -87,7 +87,8 @@ def model_modules(spec: ModelSpec) -> list[str]:
 def undeclared_modules(spec: ModelSpec) -> list[str]:
     """Modules of the model's own package that its code imports and its spec does not name as ``sources``.
 
-    A change in one of them would leave the model's hash, and so its results, as they are.
+    A change in one of them would leave the model's hash, and so its results, as they are. A package is one where what
+    is imported is made in its ``__init__.py``.
     """
     declared = model_modules(spec)
     top = spec.target.partition(":")[0].partition(".")[0]
@@ -98,20 +99,16 @@ def undeclared_modules(spec: ModelSpec) -> list[str]:
                 continue
             inner = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             package = inner if path.name == "__init__.py" else inner.rpartition(".")[0]
-            found.update(_imported(path, package))
+            found.update(_imported(path, package, top))
     return sorted(
         module
         for module in found
-        if module.partition(".")[0] == top
-        and module != top
-        and not any(module == known or module.startswith(f"{known}.") for known in declared)
-        and find_module(module) is not None
-        and not locate(module).is_dir()
+        if not any(module == known or module.startswith(f"{known}.") for known in declared) and _has_code(module)
     )
 
 
-def _imported(path: Path, package: str) -> Iterator[str]:
-    """Every module or attribute of a module that a file imports, type-checking blocks left out."""
+def _imported(path: Path, package: str, top: str) -> Iterator[str]:
+    """The module below ``top`` that makes each thing that a file imports, type-checking blocks left out."""
     waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
     while waiting:
         node = waiting.pop()
@@ -120,9 +117,27 @@ def _imported(path: Path, package: str) -> Iterator[str]:
             continue
         waiting.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from (alias.name for alias in node.names if alias.name.startswith(f"{top}."))
         elif isinstance(node, ast.ImportFrom):
             base = package.rsplit(".", node.level - 1)[0] if node.level else ""
             module = ".".join(filter(None, (base, node.module)))
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            if module.partition(".")[0] != top:
+                continue
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                if find_module(inner) is not None:
+                    yield inner
+                elif not alias.name.startswith("__"):  # __version__ and its like decide nothing
+                    yield module
+
+
+def _has_code(module: str) -> bool:
+    """False of a package whose ``__init__.py`` is absent or holds no more than a docstring, and of no module."""
+    if find_module(module) is None:
+        return False
+    place = locate(module)
+    if not place.is_dir():
+        return True
+    start = place / "__init__.py"
+    body = ast.parse(start.read_bytes()).body if start.is_file() else []
+    return any(not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) for node in body)

@@ -170,7 +170,10 @@ class RemoteModel:
         """A new instance over there, as an object with the methods that it has; ``values`` over the filled ones."""
         defaults = {key: value for key, value in self.config.items() if self._paths.absolute(value) != value}
         full = self._paths.absolute({**defaults, **self.values, **(values or {})})
-        made = self.ask({"do": "make", **self._asked, "values": full})
+        return self.proxy(self.ask({"do": "make", **self._asked, "values": full}))
+
+    def proxy(self, made: dict[str, Any]) -> _Proxy:
+        """An instance that was made over there."""
         return _Proxy(self, made["model"], made["methods"], made["attributes"])
 
     def ask(self, request: dict[str, Any], progress: Progress | None = None) -> Any:
@@ -213,6 +216,9 @@ class _Proxy:
         self._remote, self._number, self._methods = remote, number, frozenset(methods)
         self._attributes = {k: decode(v, remote.process.folder) for k, v in attributes.items()}
         weakref.finalize(self, remote.gone.append, number)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Proxy:
+        return self._remote.proxy(self._remote.ask({"do": "copy", "model": self._number}))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

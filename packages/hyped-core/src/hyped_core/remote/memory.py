@@ -104,7 +104,7 @@ class Family:
         """End them all, those too that start while this goes on."""
         for _ in range(100):
             rest = self.members()
-            if not rest and Path("/proc/self/stat").exists():
+            if not rest and is_watched():
                 return
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.group, signal.SIGKILL)
@@ -119,6 +119,16 @@ class Family:
 def signal_name(code: int) -> str:
     """The name of the signal that a process's (negative) exit code tells of, its number where it has none."""
     return {s.value: s.name for s in signal.Signals}.get(-code, str(-code))
+
+
+def way_of(code: int) -> str:
+    """How a process ended, by its exit code: ``exit code 3`` or ``signal SIGSEGV``."""
+    return f"exit code {code}" if code >= 0 else f"signal {signal_name(code)}"
+
+
+def is_watched() -> bool:
+    """Whether this system shows the memory of other processes (``/proc``); elsewhere `Family` sees nothing."""
+    return Path("/proc/self/stat").exists()
 
 
 def machine_memory_gb() -> float | None:

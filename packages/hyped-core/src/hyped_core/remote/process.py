@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
-import queue
-import shutil
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-import uuid
-from collections import deque
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from hyped_core import errors
-from hyped_core.errors import HypedError, MissingHardwareError, ParamsError, PluginError
+from hyped_core.errors import HypedError, MissingHardwareError, ParamsError, PluginError, Problem, ValidationError
+from hyped_core.plugins.streams import printed_note
 from hyped_core.remote.exchange import line
-from hyped_core.remote.memory import Family, signal_name
+from hyped_core.remote.locks import in_use
+from hyped_core.remote.memory import is_watched
+from hyped_core.remote.watched import WatchedProcess
 
 PROTOCOL = 1
 LOOK_S = 0.05
 """Seconds between two looks at the memory of the process and its children."""
-REST = 4
-"""Times as long as a look took there is none: where thousands of processes run, a look takes long."""
 STDERR_LINES = 20
 """Lines of stderr that are kept to say why a process died."""
 MOST_PROCESSES = 1000
 """A model with more at once multiplies without end, and is ended before the machine is."""
-_MARK = "HYPED_WORKER"
-"""Variable by which what came of a worker is known, wherever it went."""
 _PATHS = ("PYTHONPATH", "HYPED_PLUGIN_FOLDERS", "HYPED_CACHE")
 """Variables whose relative paths are made absolute: the worker works in another folder."""
 
@@ -87,25 +82,19 @@ class WorkerProcess:
         self.peak_memory_mb = 0.0
         self.peak_gpu_memory_mb: float | None = None
         self.spent_s = 0.0
-        self._closed = False
-        self._look_due = 0.0
-        self._relay = relay or (lambda text: None if sys.stderr is None else sys.stderr.write(text))
-        self._tail: deque[str] = deque(maxlen=STDERR_LINES)
-        self._replies: queue.Queue[bytes | None] = queue.Queue()
-        self.folder = Path(tempfile.mkdtemp(prefix="hyped-remote-"))
-        self._mark = uuid.uuid4().hex
-        try:
-            self._process = self._start()
-        except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            raise
-        self._family = Family(self._process.pid, f"{_MARK}={self._mark}")
-        self._threads = [
-            threading.Thread(target=self._read_replies, daemon=True),
-            threading.Thread(target=self._read_stderr, daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._printed = 0
+        self._relay = relay or _to_stderr
+        if runner.memory_gb is not None and not is_watched():
+            _warn_unwatched()
+        python = runner.python
+        if os.sep in python:
+            python = str(Path(python).expanduser().absolute())  # links stay: they say which environment it is
+        with contextlib.ExitStack() as held:
+            held.enter_context(in_use(python))
+            self._process = self._start(python, self._relay)
+            held.callback(self._process.close)
+            self.folder = self._process.folder
+            self._held = held.pop_all()
         try:
             hello = self._wait(lambda message: None)
             if hello.get("hello") != PROTOCOL:
@@ -124,32 +113,25 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        """The process, in an empty folder of its own: what a model writes or deletes around it is not the user's."""
-        python = self.runner.python
-        if os.sep in python:
-            python = str(Path(python).expanduser().absolute())  # links stay: they say which environment it is
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    def _start(self, python: str, relay: Callable[[str], None]) -> WatchedProcess:
         variables = dict(os.environ)
         if Path(python) != Path(sys.executable):
             for name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"):
                 variables.pop(name, None)
-        variables |= {name: str(value) for name, value in self.runner.env.items()} | {_MARK: self._mark}
+        variables |= {name: str(value) for name, value in self.runner.env.items()}
         for name in _PATHS:
             if variables.get(name):
                 parts = [part for part in variables[name].split(os.pathsep) if part]
                 variables[name] = os.pathsep.join(str(Path(p).absolute()) for p in parts)
-        place = self.folder / "work"
-        place.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="hyped-remote-"))
+        command = [python, "-m", "hyped_core.remote.worker", str(folder)]
         try:
-            return subprocess.Popen(
-                [python, "-m", "hyped_core.remote.worker", str(self.folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=place,
-                env=variables,
-                start_new_session=True,
-            )
+            return WatchedProcess(command, folder, tail=STDERR_LINES, variables=variables, relay=relay)
         except OSError as error:
             raise PluginError(
                 f"the interpreter {self.runner.python} cannot be started: {error.strerror}",
@@ -163,26 +145,22 @@ class WorkerProcess:
         Raises
         ------
         HypedError
-            What the model or the other side raised: a `HypedError` as itself, any other as `RemoteError`.
+            What the model or the other side raised: a `HypedError` as the nearest of its classes that is HYPED's own,
+            any other as `RemoteError`; ``frames`` are those of its traceback over there.
         PluginError
             The process died, or took longer than it may.
         MissingHardwareError
             It took more memory than it may.
         """
-        threading.Thread(target=self._send, args=(line(request),), daemon=True).start()
+        self._process.write(line(request))
         reply = self._wait(on_progress)
         self.peak_memory_mb = max(self.peak_memory_mb, reply.get("peak_memory_mb") or 0.0)
         self.peak_gpu_memory_mb = reply.get("peak_gpu_memory_mb") or self.peak_gpu_memory_mb
+        if request.get("do") == "call":
+            self._printed = reply.get("printed", 0)
         if "error" in reply:
             raise _error_in(reply["error"])
         return reply["ok"]
-
-    def _send(self, text: bytes) -> None:
-        """Write a request; apart from the waiting, since a process that reads nothing holds up who writes."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(ValueError, OSError):  # it is gone: waiting says how
-            self._process.stdin.write(text)
-            self._process.stdin.flush()
 
     def _wait(self, on_progress: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         started = time.monotonic()
@@ -190,13 +168,11 @@ class WorkerProcess:
             while True:
                 self._check_limits(self.spent_s + time.monotonic() - started)
                 try:
-                    text = self._replies.get(timeout=LOOK_S)
-                except queue.Empty:
-                    if self._process.poll() is None:
-                        continue
-                    text = self._last_reply()  # its children may hold the pipe open
+                    text = self._process.read(LOOK_S)
+                except EOFError:
+                    raise self._died() from None
                 if text is None:
-                    raise self._died()
+                    continue
                 try:
                     message = json.loads(text)
                 except json.JSONDecodeError as error:
@@ -212,96 +188,75 @@ class WorkerProcess:
         finally:
             self.spent_s += time.monotonic() - started
 
-    def _last_reply(self) -> bytes | None:
-        try:
-            return self._replies.get(timeout=0.5)
-        except queue.Empty:
-            return None
-
     def _check_limits(self, spent: float) -> None:
         limit = self.runner.seconds
         if limit is not None and spent > limit:
             raise PluginError(
                 f"took longer than the {limit:g} seconds it may and was ended",
                 where=self.who,
-                mend="raise --time-limit or runners/<model>/seconds, or give it less to do",
+                mend="raise --time-limit, runners/<model>/seconds or HYPED_MODEL_SECONDS, or give it less to do",
             )
-        now = time.monotonic()
-        if now < self._look_due:
-            return
-        count, used = self._family.look()
-        self._look_due = now + (1 + REST) * (time.monotonic() - now)
+        bound = float("inf") if self.runner.memory_gb is None else self.runner.memory_gb
+        count, used = self._process.look(bound * 1e9 / 2**20)
         if count > MOST_PROCESSES:
             raise PluginError(
                 f"had {count} processes at once and was ended", where=self.who, mend="let it start fewer workers"
             )
-        bound = self.runner.memory_gb
-        if bound is not None and used * 2**20 > bound * 1e9:
-            used = self._family.memory_mb() if count > 1 else used
-            if used * 2**20 > bound * 1e9:
-                self.peak_memory_mb = max(self.peak_memory_mb, used)
-                raise MissingHardwareError(
-                    f"took {used * 2**20 / 1e9:.1f} GB of memory, more than the {bound:g} GB it may, and was ended",
-                    where=self.who,
-                    mend="raise --memory-limit or runners/<model>/memory_gb, or give it less to do",
-                )
         self.peak_memory_mb = max(self.peak_memory_mb, used)
+        if used * 2**20 > bound * 1e9:
+            raise MissingHardwareError(
+                f"took {used * 2**20 / 1e9:.1f} GB of memory, more than the {bound:g} GB it may, and was ended",
+                where=self.who,
+                mend="raise --memory-limit, runners/<model>/memory_gb or HYPED_MODEL_GB, or give it less to do",
+            )
 
     def _died(self) -> HypedError:
         """What to say of a process that closed its pipe."""
-        try:
-            code = self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            code = None
-        self._threads[1].join(timeout=1)
-        tail = "".join(f"\n    {text}" for text in self._tail)
-        if any("No module named 'hyped_core'" in text or "No module named hyped_core" in text for text in self._tail):
+        said, words = self._process.fate(), self._process.last_words()
+        if any("No module named 'hyped_core'" in text or "No module named hyped_core" in text for text in words):
             return PluginError(
                 f"the environment of {self.runner.python} lacks hyped-core",
                 where=self.who,
                 mend=f"{self.runner.python} -m pip install hyped-core",
             )
-        said = "closed its connection to HYPED" if code is None else f"ended with exit code {code}"
-        if code is not None and code < 0:
-            name = signal_name(code)
-            said = f"was killed by signal {name}"
-            if name == "SIGKILL":
-                said += " (the system does so when memory runs out)"
-        return PluginError(f"its process {said}; the last it wrote:{tail or ' nothing'}", where=self.who)
-
-    def _read_replies(self) -> None:
-        assert self._process.stdout is not None
-        for text in self._process.stdout:
-            self._replies.put(text)
-        self._replies.put(None)
-
-    def _read_stderr(self) -> None:
-        assert self._process.stderr is not None
-        for raw in self._process.stderr:
-            text = raw.decode(errors="replace")
-            self._tail.append(text.rstrip("\n"))
-            with contextlib.suppress(ValueError, OSError):  # stderr may be closed at the end of the host
-                self._relay(text)
+        tail = "".join(f"\n    {text}" for text in words)
+        return PluginError(f"{said}; the last it wrote:{tail or ' nothing'}", where=self.who)
 
     def close(self) -> None:
         """End the process and its children, and remove what was exchanged."""
-        if self._closed:
-            return
-        self._closed = True
-        self._family.kill()  # children may outlive the process
-        self._process.wait()
-        for thread in self._threads:
-            thread.join(timeout=1)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._held.close()
+        if note := printed_note(self.who, self._printed):
+            self._printed = 0
+            with contextlib.suppress(ValueError, OSError):
+                self._relay(f"{note}\n")
+
+
+@functools.cache
+def _warn_unwatched() -> None:
+    """Say once that a limit is not held."""
+    warnings.warn(
+        "this system has no /proc: limits of memory (--memory-limit, memory_gb) are not held here, and processes that "
+        "a model detaches are not found",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+def _to_stderr(text: str) -> None:
+    if sys.stderr is not None:
+        sys.stderr.write(text)
 
 
 def _error_in(said: dict[str, Any]) -> HypedError:
     """The error that the other side told of."""
-    kind = getattr(errors, said["type"], None) if said["hyped"] else None
-    if isinstance(kind, type) and issubclass(kind, HypedError) and kind is not errors.ValidationError:
-        return kind(said["message"], where=said.get("where"), mend=said.get("mend"))
-    return RemoteError(said["message"], frames=said["frames"], where=said.get("where"), mend=said.get("mend"))
+    fields = {"where": said.get("where"), "mend": said.get("mend")}
+    for name in said.get("kinds", ()):  # from the error's own class upwards
+        kind = getattr(errors, name, None)
+        if isinstance(kind, type) and issubclass(kind, HypedError):
+            error = kind.__new__(kind)
+            HypedError.__init__(error, said["message"], **fields)
+            if isinstance(error, ValidationError):
+                error.problems = tuple(Problem(*problem) for problem in said.get("problems", ()))
+            error.__dict__["frames"] = said["frames"]
+            return error
+    return RemoteError(said["message"], frames=said["frames"], **fields)

@@ -7,6 +7,7 @@ stdin, replies go to what was stdout; the model itself finds an empty stdin, and
 from __future__ import annotations
 
 import contextlib
+import copy
 import faulthandler
 import json
 import os
@@ -19,8 +20,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hyped_core import errors
 from hyped_core.context import RunContext
-from hyped_core.errors import HypedError
+from hyped_core.errors import HypedError, ValidationError, type_and_text
+from hyped_core.plugins.streams import Counted, Heard
 from hyped_core.remote.exchange import decode, encode, line
 from hyped_core.remote.memory import peak_memory_mb
 from hyped_core.spec import ModelSpec, Needs, import_target
@@ -69,7 +72,13 @@ class Worker:
 
     def do_make(self, request: dict[str, Any]) -> dict[str, Any]:
         """A new model: its number and what it offers."""
-        model = find_spec(request)[0].create(request["values"])
+        return self._kept(find_spec(request)[0].create(request["values"]))
+
+    def do_copy(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A copy of a model, with what it has learnt."""
+        return self._kept(copy.deepcopy(self.models[request["model"]]))
+
+    def _kept(self, model: Any) -> dict[str, Any]:
         number = len(self.models)
         self.models[number] = model
         held = {**{name: getattr(type(model), name, None) for name in dir(type(model))}, **vars_of(model)}
@@ -96,6 +105,12 @@ class Worker:
         from hyped_core.remote.determinism import determinism_record
 
         return {**environment_record(commit=False), "determinism": determinism_record()}
+
+    def do_function(self, request: dict[str, Any]) -> Any:
+        """What a function gives that plugins of the host's Python offer, called in the host's folder."""
+        _put_on_path(request["paths"])
+        os.chdir(request["folder"])
+        return import_target(request["target"])(**request["given"])
 
     def _context(self, given: dict[str, Any]) -> RunContext:
         scratch = self.folder / "scratch"
@@ -153,7 +168,7 @@ def _told(model: Any, name: str) -> Any:
 def spec_out(spec: ModelSpec) -> dict[str, Any]:
     """A spec as JSON."""
     fields = {name: getattr(spec, name) for name in ModelSpec.__slots__ if name != "needs"}
-    fields["expected_failures"] = dict(spec.expected_failures)
+    fields.update(expected_failures=dict(spec.expected_failures), quick=dict(spec.quick))
     needs = {name: getattr(spec.needs, name) for name in Needs.__slots__}
     return {**fields, "needs": needs}
 
@@ -197,13 +212,20 @@ def _put_on_path(places: list[str]) -> None:
 
 
 def error_out(error: BaseException) -> dict[str, Any]:
-    """An error as JSON: a `HypedError` with its fields, any other by type and text."""
+    """An error as JSON: a `HypedError` with its fields, any other by type and text.
+
+    ``kinds`` are the classes of `hyped_core.errors` that it is of, the nearest first.
+    """
     frames = [f"{Path(f.filename).name}:{f.lineno} in {f.name}" for f in traceback.extract_tb(error.__traceback__)[-8:]]
-    if isinstance(error, HypedError):
-        said = {"message": error.message, "where": error.where, "mend": error.mend}
-        return {"type": type(error).__name__, "hyped": True, "frames": frames, **said}
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return {"type": type(error).__name__, "hyped": False, "frames": frames, "message": text}
+    kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__]
+    told: dict[str, Any] = {"kinds": kinds, "frames": frames}
+    for name in ("message", "where", "mend") if kinds else ():
+        value = getattr(error, name, None)
+        told[name] = None if value is None else str(value)
+    told["message"] = told.get("message") or type_and_text(error)  # its class may not have called HYPED's
+    if isinstance(error, ValidationError):
+        told["problems"] = [(str(one.where), str(one.message), str(one.mend)) for one in error.problems]
+    return told
 
 
 def _gpu_memory_mb() -> float | None:
@@ -213,10 +235,11 @@ def _gpu_memory_mb() -> float | None:
     return sum(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count())) / 2**20
 
 
-def _follow_host(parent: int) -> None:
-    """End this process when the one that started it is gone, however it went."""
+def _follow_host(parent: int, folder: Path) -> None:
+    """End this process, and remove its folder, when the one that started it is gone, however it went."""
     while os.getppid() == parent:
         time.sleep(1.0)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
@@ -227,8 +250,10 @@ def main(folder: Path) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
+    heard = Heard()
+    sys.stdout = Counted(heard)  # type: ignore[assignment]  it does what a text stream does
     faulthandler.enable(all_threads=False)
-    threading.Thread(target=_follow_host, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_follow_host, args=(os.getppid(), folder), daemon=True).start()
     lock = threading.Lock()
 
     def send(message: dict[str, Any]) -> None:
@@ -248,8 +273,9 @@ def main(folder: Path) -> None:
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  a stranger's code may raise anything
             reply = {"error": error_out(error)}
         sys.stdout.flush()
-        send({**reply, "peak_memory_mb": peak_memory_mb(), "peak_gpu_memory_mb": _gpu_memory_mb()})
-    shutil.rmtree(folder / "scratch", ignore_errors=True)
+        memory = {"peak_memory_mb": peak_memory_mb(), "peak_gpu_memory_mb": _gpu_memory_mb()}
+        send({**reply, **memory, "printed": heard.lines})
+    shutil.rmtree(folder, ignore_errors=True)  # the host is gone
 
 
 if __name__ == "__main__":

@@ -13,7 +13,10 @@ from pathlib import Path
 
 from hyped_core.testing.plugins import make_distribution
 
-_HEAD = "from hyped_core import CommandSpec, MetricSpec, ModelSpec, Needs, TaskSpec, hookimpl\n"
+_HEAD = (
+    "from hyped_core import CommandSpec, HealthCheckSpec, MetricSpec, ModelSpec, Needs, ReaderSpec, ReportSectionSpec, "
+    "TaskSpec, hookimpl\n"
+)
 _MODELS = f"{_HEAD}@hookimpl\ndef hyped_models():\n"
 _WORKS = f"{_MODELS}    yield ModelSpec('of-the-broken', 'track', 'broken_model:Model')\n"
 
@@ -26,7 +29,7 @@ class BrokenPlugin:
     ----------
     kind : what it does, in a word or two.
     code : its plugin module.
-    reason : part of what ``hyped plugins list`` says of it.
+    reason : part of what ``hyped plugins list`` says of it; of one in `AT_WORK`, the command that uses it.
     files : its further modules.
     metadata, entry_points : bytes of the files of its ``dist-info``, where they are not as pip writes them.
     names : its entry points, where they are not its own name.
@@ -74,6 +77,17 @@ def _in_hook(line: str) -> str:
 
 def _yields(record: str, hook: str = "hyped_models") -> str:
     return f"{_HEAD}@hookimpl\ndef {hook}():\n    yield {record}\n"
+
+
+def _at_work(kind: str, does: str, reason: str) -> BrokenPlugin:
+    """A report's section (``section-...``) or health check (``health-...``) of that name, which ``does`` this."""
+    target = f"broken_{kind.replace('-', '_')}_work:work"
+    if kind.startswith("section-"):
+        code = _yields(f"ReportSectionSpec('{kind}', 'Broken', '{target}', order=5)", "hyped_report_sections")
+    else:
+        code = _yields(f"HealthCheckSpec('{kind}', '{target}')", "hyped_health_checks")
+    work = f"import ctypes, os, sys, time\ndef work(*context):\n    {does}\n"
+    return BrokenPlugin(kind, code, reason, {target.partition(":")[0]: work})
 
 
 _CIRCLE = {
@@ -175,6 +189,11 @@ _ALL = (
         + "@hookimpl\ndef hyped_metrics():\n    yield MetricSpec('accuracy', 'demultiplex', 'broken_model:metric')\n",
         "the task 'demultiplex' belongs to hyped-bench",
     ),
+    BrokenPlugin(
+        "takes-suffix",
+        _yields("ReaderSpec('aaa', 'movie', ('.tif', '.xyz'), 'broken_reader:read')", "hyped_readers"),
+        "'movie/aaa' is not asked for .tif: hyped-imaging reads these",
+    ),
     # is for another HYPED or Python
     BrokenPlugin("other-api", _yields("ModelSpec('m', 'track', 'a:B', api_version=99)"), "api_version 99"),
     BrokenPlugin("other-core", _WORKS, "requires hyped-core >=99", requires=("numpy", "hyped-core>=99")),
@@ -188,5 +207,17 @@ _ALL = (
     BrokenPlugin("no-metadata", "1 / 0\n", "ZeroDivisionError", metadata=b""),
 )
 
+_WAYS = {
+    "exits": ("sys.exit(3)", "SystemExit: 3"),
+    "vanishes": ("os._exit(0)", "exit code 0"),
+    "segfault": ("ctypes.string_at(0)", "SIGSEGV"),
+    "hangs": ("time.sleep(3600)", "took longer than"),
+}
+
 BROKEN: dict[str, BrokenPlugin] = {plugin.kind: plugin for plugin in _ALL}
 """Kind -> plugin."""
+
+AT_WORK: dict[str, BrokenPlugin] = {
+    f"{part}-{way}": _at_work(f"{part}-{way}", *told) for part in ("section", "health") for way, told in _WAYS.items()
+}
+"""Kind -> plugin that can be loaded and listed, and does harm when what it offers is used."""

@@ -49,9 +49,10 @@ class ModelCheck:
             pytest.skip(record.reason)
         if record.status == "failed":
             mend = f"\n  to mend: {record.mend}" if record.mend else ""
+            how = f"\n  {self.make.how()}" if self.make.quick else ""
             raise AssertionError(
                 f"{record.model} fails {record.check}: {record.where}: {record.reason}{mend}\n"
-                f"  why it matters: {self.check.why}"
+                f"  why it matters: {self.check.why}{how}"
             )
 
     def __repr__(self) -> str:
@@ -76,7 +77,7 @@ def parametrize_model_checks(
     task
         The task of models given by class.
     values
-        ``"task/name"`` -> parameters of its instances: fewer epochs, say.
+        ``"task/name"`` -> parameters of its instances, in place of those in its `ModelSpec.quick`.
     expected_failures
         ``"task/name"`` -> check -> why it fails; over those of the spec. The test is then expected to fail, and fails
         where the model passes the check after all.
@@ -93,7 +94,8 @@ def parametrize_model_checks(
     params = []
     for model in models:
         spec, make = resolve(model, task)
-        make.values.update((values or {}).get(spec.key, {}))
+        if spec.key in (values or {}):
+            make.use(values[spec.key])
         excused = {**spec.expected_failures, **(expected_failures or {}).get(spec.key, {})}
         checks = checks_of(spec.task)
         for name in [*excused, *(only or ())]:
@@ -119,14 +121,14 @@ def resolve(
         It cannot be found or imported, or its task or config cannot be told.
     """
     if isinstance(model, ModelSpec):
-        return model, Maker(model.create, values)
+        return model, Maker(model.create, values, model.quick)
     if isinstance(model, str) and ":" in model and "/" not in model:
         return _of_class(import_target(model), model, task, values)
     if isinstance(model, str):
         from hyped_core.plugins.registry import models as registry
 
         spec = registry().get(model)
-        return spec, Maker(spec.create, values)
+        return spec, Maker(spec.create, values, spec.quick)
     if isinstance(model, type):
         return _of_class(model, f"{model.__module__}:{model.__name__}", task, values)
     raise PluginError(
@@ -142,7 +144,7 @@ def _of_class(
 
     for item in registry().items():
         if item.spec.target == target and task in (None, item.spec.task):
-            return item.spec, Maker(item.spec.create, values)
+            return item.spec, Maker(item.spec.create, values, item.spec.quick)
     if task is None:
         raise PluginError("no plugin registers this class, so its task has to be given", where=target,
                           mend="task='expression', or register it in a plugin")

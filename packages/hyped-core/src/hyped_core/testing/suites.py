@@ -30,7 +30,7 @@ class ModelSuite:
     ----------
     task : of the suite.
     model : ``"package.module:Class"``, a class, ``"task/name"`` or a `ModelSpec`; or a fixture that gives one.
-    config : parameters of its instances; or a fixture.
+    config : parameters of its instances, in place of its `ModelSpec.quick`; or a fixture.
     expected_failures : check -> why the model fails it; the test fails where it passes after all.
     """
 

@@ -113,7 +113,7 @@ def denoise_image(
     if out.resolve() == path.resolve():
         raise UsageError("the result would replace the image", where=out, mend="give another name")
     planes, source = open_image(path)
-    made, spec, values = ready_model(model, design)
+    made, placed = ready_model(model, design)
     plan = make_plan(planes, made, design, options)
     if plan.missing:
         raise InvalidDataError(
@@ -144,7 +144,7 @@ def denoise_image(
     return {
         "image": str(path),
         "out": str(out),
-        **noted(made, spec, values, planes, plan),
+        **noted(made, placed, planes, plan),
         "frames": len(plan.chosen),
         "dtype": str(plan.dtype),
         "window_frames": plan.length,

@@ -26,13 +26,13 @@ from hyped_imaging.denoise.windows import (
     spread_frames,
     to_dtype,
 )
-from hyped_imaging.modelstep import ModelStep, make_model
+from hyped_imaging.modelstep import ModelStep, place_model
 
 if TYPE_CHECKING:
     from hyped_core.container.labels import Labels
     from hyped_core.container.movies import Movie, MovieWriter
     from hyped_core.design import Design
-    from hyped_core.spec import ModelSpec
+    from hyped_core.remote.placing import Placed
 
 ESTIMATE_PX = 512
 """Edge of the part of the frames that `estimate` times models on that go frame by frame."""
@@ -86,17 +86,17 @@ def denoise_movie(
     options = options or DenoiseOptions()
     if Path(out).resolve() == movie.path.resolve():
         raise UsageError("the result would replace the movie", where=out, mend="give another name")
-    made, spec, values = ready_model(model, design)
+    made, placed = ready_model(model, design)
     planes = Planes.of_movie(movie)
     plan = make_plan(planes, made, design, options)
     check_weights(planes, made, plan, options)
     _check_labels(labels, movie)
-    note = noted(made, spec, values, planes, plan)
+    note = noted(made, placed, planes, plan)
     attrs = {key: value for key, value in movie.attrs.items() if key not in _OWN_ATTRS}
     attrs |= {"scene": attrs.get("scene", movie.name), "denoise": note}
     if len(plan.frames) < movie.n_frames:
         attrs["frames"] = list(plan.frames)
-    key = None if spec is None else _resume_key(movie, spec, values, plan, options, context)
+    key = None if placed is None else _resume_key(movie, placed, plan, options, context)
     writer = MovieWriter(
         out,
         shape=(len(plan.frames), *movie.shape[1:]),
@@ -159,23 +159,21 @@ def denoise_movie(
 
 def ready_model(
     model: ModelStep | Denoiser, design: Design
-) -> tuple[Denoiser, ModelSpec | None, dict[str, Any]]:
-    """The model; its spec and parameters where it is made from a step's section."""
+) -> tuple[Denoiser, Placed | None]:
+    """The model; what is known of it where it is made from a step's section."""
     if not isinstance(model, ModelStep):
-        return model, None, {}
-    from hyped_core.plugins.registry import get_model
-
-    spec = get_model("denoise", model.model)
-    spec.needs.check(spec.key)
-    return make_model("denoise", model, design)
+        return model, None
+    placed = place_model("denoise", model, design)
+    return placed.create(), placed
 
 
 def noted(
-    model: Denoiser, spec: ModelSpec | None, values: dict[str, Any], planes: Planes, plan: Plan
+    model: Denoiser, placed: Placed | None, planes: Planes, plan: Plan
 ) -> dict[str, Any]:
     """What the result says about how it came about."""
     names = [planes.channels[k] for k in plan.channels]
-    name = type(model).__name__ if spec is None else spec.name
+    name = type(model).__name__ if placed is None else placed.spec.name
+    values = {} if placed is None else placed.values
     return {"model": name, "config": json.loads(json.dumps(values)), "channels": names}
 
 
@@ -225,8 +223,7 @@ def _changes(writer: MovieWriter, plan: Plan) -> dict[int, Change]:
 
 def _resume_key(
     movie: Movie,
-    spec: ModelSpec,
-    values: dict[str, Any],
+    placed: Placed,
     plan: Plan,
     options: DenoiseOptions,
     context: RunContext,
@@ -238,10 +235,10 @@ def _resume_key(
     from hyped_core.provenance import LIBRARIES, versions
 
     files = [(file.relative_to(movie.path).as_posix(), file.stat()) for file in files_below(movie.path)]
-    config = spec.load_config(values)
+    spec = placed.spec
     facts = {
         "movie": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files],
-        "model": [spec.key, spec.target, None if config is None else config.model_dump(mode="json")],
+        "model": [spec.key, spec.target, placed.config],
         "weights": None if options.weights is None else digest(options.weights).sha256,
         "code": source_hash([*_OWN_CODE, *model_modules(spec)]),
         "libraries": versions(["hyped-core", "hyped-imaging", *LIBRARIES]),

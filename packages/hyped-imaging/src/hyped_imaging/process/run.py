@@ -12,7 +12,7 @@ from hyped_core.context import RunContext
 from hyped_core.errors import DesignError
 from hyped_core.io.atomic import remove, replace
 from hyped_core.process.journal import Journal, Step, check_edits, digest, open_journal
-from hyped_imaging.modelstep import make_model
+from hyped_imaging.modelstep import make_model, place_model
 from hyped_imaging.process.layout import Layout
 from hyped_imaging.process.params import ProcessParams
 from hyped_imaging.process.source import Found
@@ -240,10 +240,9 @@ def _model_facts(task: str, params: ProcessParams, design: Design) -> list[Any]:
     """Name, parameters and code of a step's model."""
     from hyped_core.plugins.sources import model_modules, source_hash
 
-    _, spec, values = make_model(task, params.section(task), design)
-    config = spec.load_config(values)
-    found = None if config is None else config.model_dump(mode="json")
-    return [spec.key, spec.target, found, source_hash(model_modules(spec))]
+    placed = place_model(task, params.section(task), design)
+    placed.create()  # what it lacks is said before the first step
+    return [placed.spec.key, placed.spec.target, placed.config, source_hash(model_modules(placed.spec))]
 
 
 def _hash(path: Path) -> str:

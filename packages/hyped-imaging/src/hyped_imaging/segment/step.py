@@ -17,7 +17,7 @@ from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta, Segmenter
 from hyped_core.errors import CorruptFileError, InvalidDataError, UsageError
 from hyped_core.io.atomic import atomic_path
-from hyped_imaging.modelstep import ModelStep, make_model
+from hyped_imaging.modelstep import ModelStep, make_model, place_model
 from hyped_imaging.parallel import Workers, run_frames
 from hyped_imaging.segment.planes import check_finite
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hyped_core.container.movies import LabelsWriter, Movie
     from hyped_core.container.partial import FrameHandle
     from hyped_core.design import Design
-    from hyped_core.spec import ModelSpec
+    from hyped_core.remote.placing import Placed
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +130,12 @@ def segment_movie(
     noted = dict(attrs or {})
     resume = None
     if isinstance(model, ModelStep):
-        made, spec, values = make_model("segment", model, design)
-        noted = {"model": spec.name, "config": json.loads(json.dumps(values)), **noted}
-        resume = _resume_key(movie, spec, values, design, scene, chosen, context.seed)
+        placed = place_model("segment", model, design)
+        made = placed.create()
+        noted = {"model": placed.spec.name, "config": json.loads(json.dumps(placed.values)), **noted}
+        resume = _resume_key(movie, placed, design, scene, chosen, context.seed)
         model = made if workers == Workers() else model
+        del placed, made  # workers make their own
     if len(chosen) < total:
         noted["frames"] = chosen
     writer = LabelsWriter(
@@ -257,7 +259,7 @@ def _table(writer: LabelsWriter, frames: Sequence[int], channels: tuple[str, ...
 
 
 def _resume_key(
-    movie: Movie, spec: ModelSpec, values: dict[str, Any], design: Design, scene: str, frames: list[int], seed: int
+    movie: Movie, placed: Placed, design: Design, scene: str, frames: list[int], seed: int
 ) -> str:
     """Stands for all that decides the labels and the table: the movie's files by size and time of change, the
     model with its parameters and code, the libraries, the design, the frames and the seed."""
@@ -266,11 +268,11 @@ def _resume_key(
     from hyped_core.provenance import LIBRARIES, versions
 
     files = [(file.relative_to(movie.path).as_posix(), file.stat()) for file in files_below(movie.path)]
-    config = spec.load_config(values)
+    spec = placed.spec
     facts = {
         "movie": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files],
         "time_h": movie.time_h.tolist(),
-        "model": [spec.key, spec.target, None if config is None else config.model_dump(mode="json")],
+        "model": [spec.key, spec.target, placed.config],
         "code": source_hash(["hyped_imaging.segment", "hyped_imaging.modelstep", *model_modules(spec)]),
         "libraries": versions(["hyped-core", "hyped-imaging", *LIBRARIES]),
         "design": design.model_dump(mode="json"),

@@ -130,13 +130,13 @@ class Job:
         )
 
     def _demultiplex_facts(self, before: dict[str, str]) -> dict[str, Any]:
-        from hyped_core.plugins.registry import get_model
         from hyped_core.plugins.sources import model_modules, source_hash
+        from hyped_core.remote.placing import place
 
-        spec = get_model("demultiplex", self.params.demultiplex.model)
-        config = spec.load_config(self.params.demultiplex.config)
-        model = [spec.key, spec.target, None if config is None else config.model_dump(mode="json"),
-                 source_hash(model_modules(spec))]  # fmt: skip
+        chosen = self.params.demultiplex
+        placed = place("demultiplex", chosen.model, chosen.config, self.design)
+        spec = placed.spec
+        model = [spec.key, spec.target, placed.config, source_hash(model_modules(spec))]
         return self._facts(before, model=model, seed=self.context.seed, tags=self._tags(), unhashed=self._alone)
 
     def _annotate_facts(self, before: dict[str, str]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class Job:
         """The table of calls; cells of a pool without hashtags have none, and `annotate` gives them its condition."""
         import pandas as pd
 
-        from hyped_core.plugins.registry import get_model
+        from hyped_core.remote.placing import place
         from hyped_seq.demultiplex.run import COLUMNS, demultiplex
         from hyped_seq.readers.h5ad import read_h5ad
 
@@ -183,7 +183,7 @@ class Job:
         if not hashed.n_obs:
             return nothing
         chosen = self.params.demultiplex
-        model = get_model("demultiplex", chosen.model).create(chosen.config)
+        model = place("demultiplex", chosen.model, chosen.config, self.design).create()
         return demultiplex(hashed, model, self.design, context=self.context)
 
     def _annotate(self) -> None:

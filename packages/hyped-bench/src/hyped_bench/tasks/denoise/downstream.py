@@ -79,24 +79,22 @@ class Chain:
         }
 
     def _factory(self, task: str, name: str, values: dict[str, Any]) -> Any:
-        from hyped_bench.runner import filled_config, full_config
-        from hyped_core.plugins.registry import get_model, models
+        from hyped_core.design import read_design
+        from hyped_core.remote.placing import place
 
         try:
-            spec = get_model(task, name)
+            placed = place(task, name, values, read_design(self.source.design))
         except UnknownNameError as error:
             error.where = error.where or f"denoise source {self.source.name}, {task}er"
             raise
-        provided = models().provided(f"{name.rpartition(':')[0]}{name.rpartition(':')[1]}{spec.key}")
-        filled = filled_config(spec, values, self.source.design)
-        spec.create(filled)
+        placed.create()
         self.facts[task] = {
             "model": name,
-            "distribution": provided.plugin.distribution,
-            "version": provided.plugin.version,
-            "config": full_config(spec, filled),
+            "distribution": placed.plugin.distribution,
+            "version": placed.plugin.version,
+            "config": placed.config or {},
         }
-        return lambda configs=None: spec.create(filled)
+        return lambda configs=None: placed.create()
 
     def score(
         self, stacks: list[Stack], results: list[npt.NDArray], tolerance: int, context: RunContext

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hyped_core.checking.blame import is_refusal, place_of, said
 from hyped_core.checking.records import CheckFailed, Subject
 from hyped_core.context import RunContext
 from hyped_core.errors import HypedError
 
-TYPED = "raise a HypedError of hyped_core.errors (InvalidDataError, UsageError) that says what is wrong and what to do"
-
-ANSWER = "models of the task are given this: let it answer (hyped_core.contracts says what the values look like)"
+TYPED = "answer, or raise hyped_core.errors.InvalidDataError that names what is wrong (where) and what to do (mend)"
+REFUSE = "raise hyped_core.errors.InvalidDataError that names what is wrong (where) and what to do (mend)"
+ANSWER = "answer it: the contract gives this to every model of the task (hyped_core.contracts says what it looks like)"
 
 
 def ask(call: Callable[[], Any], where: str, mend: str = TYPED) -> tuple[Any, HypedError | None]:
@@ -27,20 +28,15 @@ def ask(call: Callable[[], Any], where: str, mend: str = TYPED) -> tuple[Any, Hy
     CheckFailed
         It raised anything else; ``where`` says what was asked.
     """
-    from hyped_core.checking.behaviour.common import place_of
-    from hyped_core.remote.process import RemoteError
-
     try:
         return call(), None
     except (CheckFailed, MemoryError):
         raise
-    except RemoteError as error:  # of a model in a process of its own, which raised no error of HYPED's
-        raise CheckFailed(f"raised {error.message}", where=where, mend=mend) from error
-    except HypedError as error:
-        return None, error
     except Exception as error:
-        said, place = f"{type(error).__name__}: {error}".strip().rstrip(":"), place_of(error)
-        raise CheckFailed(f"raised {said}{f' ({place})' if place else ''}", where=where, mend=mend) from error
+        if is_refusal(error):
+            return None, error  # type: ignore[return-value]
+        place = place_of(error)
+        raise CheckFailed(f"{said(error)}{f' ({place})' if place else ''}", where=where, mend=mend) from error
 
 
 def must_answer(call: Callable[[], Any], where: str, mend: str = "") -> Any:
@@ -56,12 +52,12 @@ def must_answer(call: Callable[[], Any], where: str, mend: str = "") -> Any:
         raise CheckFailed(
             f"refused what models of the task are asked for: {refusal.message}",
             where=where,
-            mend=refusal.mend or mend or "let it answer",
+            mend=mend or ANSWER,
         ) from refusal
     return result
 
 
-def must_refuse(call: Callable[[], Any], where: str, expected: str) -> HypedError:
+def must_refuse(call: Callable[[], Any], where: str, expected: str, mend: str = REFUSE) -> HypedError:
     """The `HypedError` that ``call`` is refused with.
 
     Raises
@@ -69,9 +65,9 @@ def must_refuse(call: Callable[[], Any], where: str, expected: str) -> HypedErro
     CheckFailed
         It was answered (``expected`` says why it cannot be), or raised something else.
     """
-    result, refusal = ask(call, where)
+    result, refusal = ask(call, where, mend)
     if refusal is None:
-        raise CheckFailed(f"answered with {_kind(result)}, {expected}", where=where, mend=TYPED)
+        raise CheckFailed(f"answered with {_kind(result)}, {expected}", where=where, mend=mend)
     return refusal
 
 

@@ -18,7 +18,7 @@ from hyped_core.checking.behaviour.demultiplex_kit import (
     same_calls,
 )
 from hyped_core.checking.compare import difference
-from hyped_core.checking.records import Check, CheckFailed, Exercise, Subject
+from hyped_core.checking.records import Check, CheckFailed, Exercise, Subject, asked_by
 from hyped_core.checking.tiny.hashtags import TAGS, tiny_hashtags
 from hyped_core.context import RunContext
 
@@ -54,11 +54,12 @@ def easy_singlets_called(subject: Subject) -> None:
     single = (cells.truth["kind"] == "singlet").to_numpy()
     right = (calls["call"].to_numpy() == cells.truth["call"].to_numpy())[single]
     if right.mean() < 0.8:
-        raise CheckFailed(
-            f"{int(right.sum())} of {int(single.sum())} clear singlets are called by their tag",
-            where="assign, call",
-            mend="check that calls name the columns of hto.X by hto.var_names, and that X is read as raw counts",
-        )
+        with asked_by("calls_tag_order"):
+            raise CheckFailed(
+                f"{int(right.sum())} of {int(single.sum())} clear singlets are called by their tag",
+                where="assign, call",
+                mend="read hto.X as raw counts, one column a tag, and name column i by hto.var_names[i]",
+            )
 
 
 def cell_without_counts_negative(subject: Subject) -> None:
@@ -72,7 +73,8 @@ def cell_without_counts_negative(subject: Subject) -> None:
         raise CheckFailed(
             f"cells without counts are called {', '.join(map(str, calls['call'].iloc[[5, 17]]))}",
             where="assign, call",
-            mend="call cells without counts Negative",
+            mend="set call to Negative, kind to negative and tags to '' where a cell's counts sum to 0, before any "
+            "tag is ranked",
         )
 
 
@@ -82,7 +84,8 @@ def calls_cell_order(subject: Subject) -> None:
     order = np.random.default_rng(0).permutation(hto.n_obs)
     same_calls(
         called(subject, hto[order].copy(), about="cells in another order"), called(subject, hto), "assign",
-        "cells in another order get other calls", "keep counts and names of cells together; start from no cell in turn",
+        "cells in another order get other calls",
+        "let a call depend on a cell's counts, not on its row: no random start drawn by row, no first cells as seeds",
     )  # fmt: skip
 
 
@@ -92,7 +95,8 @@ def calls_tag_order(subject: Subject) -> None:
     order = np.array([2, 0, 3, 1])
     same_calls(
         called(subject, hto[:, order].copy(), about="tags in another order"), called(subject, hto), "assign",
-        "tags in another order give other calls", "name tags by hto.var_names, not by position",
+        "tags in another order give other calls",
+        "name column i of hto.X by hto.var_names[i], and treat all columns alike",
     )  # fmt: skip
 
 
@@ -101,10 +105,11 @@ def tag_names_any(subject: Subject) -> None:
     hto = tiny_hashtags().hto
     named = hto.copy()
     named.var_names = list(ODD_NAMES)
-    calls = called(subject, named, about="odd names of tags")
+    mend = "take names from hto.var_names as they are: no sorting, splitting or patterns"
+    calls = called(subject, named, about="odd names of tags", mend=mend)
     back = calls.assign(call=calls["call"].replace(dict(zip(ODD_NAMES, TAGS, strict=True))))
-    mend = "take names from hto.var_names as they are, and make nothing of their characters"
-    same_calls(back, called(subject, hto), "assign", "tags of other names give other calls", mend)
+    with asked_by("calls_tag_order"):
+        same_calls(back, called(subject, hto), "assign", "tags of other names give other calls", mend)
 
 
 def hashtag_forms(subject: Subject) -> None:
@@ -120,13 +125,11 @@ def hashtag_forms(subject: Subject) -> None:
     }
     for name, matrix in forms.items():
         other = anndata.AnnData(matrix, obs=hto.obs.copy(), var=hto.var.copy())
-        found = called(subject, other, about=f"{name} counts")
+        mend = "begin with X.toarray() if scipy.sparse.issparse(X) else X, then .astype(float)"
+        found = called(subject, other, about=f"{name} counts", mend=mend)
         if said := difference(found, first, rtol=1e-4, atol=1e-4, forms=False):
-            raise CheckFailed(
-                f"{name} counts give another table than sparse float32 ones: {said}",
-                where="assign",
-                mend="make counts dense floats first: X.toarray() if scipy.sparse.issparse(X) else X, .astype(float)",
-            )
+            told = f"{name} counts give another table than sparse float32 ones: {said}"
+            raise CheckFailed(told, where="assign", mend=mend)
 
 
 def deeper_sequencing(subject: Subject) -> None:
@@ -136,7 +139,8 @@ def deeper_sequencing(subject: Subject) -> None:
     deep.X = deep.X * np.float32(8.0)
     same_calls(
         called(subject, deep, about="eight times the counts"), called(subject, hto), "assign",
-        "eight times the counts give other calls", "learn thresholds from the capture, instead of fixed counts", 0.2,
+        "eight times the counts give other calls",
+        "take thresholds from the capture (its tags' backgrounds, its cells' totals), not as fixed counts", 0.2,
     )  # fmt: skip
 
 
@@ -147,7 +151,7 @@ def calls_in_any_order(subject: Subject) -> None:
     called(subject, tiny_hashtags(1).hto[:100].copy(), model=model, about="another capture")
     again = called(subject, hto, model=model, about="after another capture")
     if changed_calls(again, first).any():
-        mend = "keep nothing of a capture in the model: assign learns each anew"
+        mend = "let assign set nothing on self: thresholds are of the capture given, so that each is learned anew"
         same_calls(again, first, "assign", "after another capture the calls are others", mend, share=0.0)
 
 
@@ -159,11 +163,12 @@ def tag_without_counts(subject: Subject) -> None:
         obs=hto.obs.copy(),
         var=pd.DataFrame(index=[*hto.var_names, "UNUSED"]),
     )
-    calls = called(subject, wide, about="a tag without counts")
+    mend = "take the number of tags from hto.n_vars, and leave columns of hto.X that sum to 0 out of all that ranks"
+    calls = called(subject, wide, about="a tag without counts", mend=mend)
     columns = [name for name in ("call", "forced_call") if name in calls]
     if count := int((calls[columns] == "UNUSED").any(axis=1).sum()):
-        mend = "leave tags without counts out"
-        raise CheckFailed(f"{count} cells are called by a tag without any count", where="assign, call", mend=mend)
+        with asked_by("calls_tag_order"):
+            raise CheckFailed(f"{count} cells are called by a tag without any count", where="assign, call", mend=mend)
 
 
 def few_cells_and_tags(subject: Subject) -> None:
@@ -194,19 +199,20 @@ def wrong_counts_refused(subject: Subject) -> None:
         must_refuse(
             lambda hto=hto: subject.make().assign(hto, context=subject.context()), f"assign, a count of {value:g}",
             "though this is no count: X may be normalised, or damaged",
+            "raise hyped_core.errors.InvalidDataError where a value of hto.X is negative or not finite",
         )  # fmt: skip
 
 
 _WHY = {
     calls_form: "Tables that contradict themselves, or are of other cells, give cells the condition of others.",
-    easy_singlets_called: "A model that misses cells with 25 times as many counts of one tag names the wrong columns.",
-    cell_without_counts_negative: "A cell that nothing is known of must not be counted as one of a condition.",
+    calls_in_any_order: "Captures are called one after the other; what stays of one changes the calls of the next.",
     calls_cell_order: "The order of cells in a file is chance, and must not decide what a cell is.",
     calls_tag_order: "A model that goes by position names the wrong condition when a file lists tags otherwise.",
+    easy_singlets_called: "A model that misses cells with 25 times as many counts of one tag names the wrong columns.",
+    cell_without_counts_negative: "A cell that nothing is known of must not be counted as one of a condition.",
     tag_names_any: "Vendors' names hold spaces, slashes and Greek letters.",
     hashtag_forms: "Counts come sparse and dense, whole and floating; the same counts must give the same calls.",
     deeper_sequencing: "A threshold in counts works for one depth of sequencing and fails silently at another.",
-    calls_in_any_order: "Captures are called one after the other; what stays of one changes the calls of the next.",
     tag_without_counts: "Kits have more tags than an experiment uses.",
     few_cells_and_tags: "Small captures must end in calls or in a sentence, not in a traceback from inside a library.",
     wrong_counts_refused: "Normalised or damaged counts give calls that look like any others.",

@@ -9,23 +9,29 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.checking.behaviour.asking import ask, must_answer
+from hyped_core.checking.behaviour.working import comparing
 from hyped_core.checking.compare import dense
-from hyped_core.checking.records import CheckFailed, Subject
+from hyped_core.checking.records import CheckFailed, Subject, asked_by
 from hyped_core.errors import HypedError
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-COLUMNS = ("call", "kind", "probability", "tags")
+COLUMNS = {
+    "call": "the tag, Doublet or Negative",
+    "kind": "singlet, doublet or negative",
+    "probability": "of the call, from 0 to 1",
+    "tags": "the call of a singlet, names joined with + of a doublet, '' else",
+}
 KINDS = {"Doublet": "doublet", "Negative": "negative"}
 TIES = 0.02
 """Share of the cells whose call may change with the order of cells or tags: two tags may stand out alike, and an
 iteration that goes through the cells in turn stops at another cell."""
 
 
-def called(subject: Subject, hto: AnnData, *, about: str = "", model: Any = None) -> pd.DataFrame:
-    """Calls of a fresh (or the given) model, held to their form.
+def called(subject: Subject, hto: AnnData, *, about: str = "", model: Any = None, mend: str = "") -> pd.DataFrame:
+    """Calls of a fresh (or the given) model, held to their form; ``mend`` says what to do where it gives none.
 
     Raises
     ------
@@ -34,25 +40,32 @@ def called(subject: Subject, hto: AnnData, *, about: str = "", model: Any = None
     """
     model = subject.make() if model is None else model
     where = _where(about)
-    return check_calls(must_answer(lambda: model.assign(hto, context=subject.context()), where), hto, where)
+    return check_calls(must_answer(lambda: model.assign(hto, context=subject.context()), where, mend), hto, where)
 
 
 def calls_or_refusal(subject: Subject, hto: AnnData, *, about: str) -> tuple[pd.DataFrame | None, HypedError | None]:
     """Calls held to their form, or the typed error that the model refuses with."""
     where = _where(about)
     model = subject.make()
-    result, refusal = ask(lambda: model.assign(hto, context=subject.context()), where)
+    mend = "call every cell Negative, or raise hyped_core.errors.InvalidDataError: so many cells and tags it takes"
+    result, refusal = ask(lambda: model.assign(hto, context=subject.context()), where, mend)
     return (check_calls(result, hto, where), None) if refusal is None else (None, refusal)
 
 
+@asked_by("calls_form")
 def check_calls(result: Any, hto: AnnData, where: str) -> pd.DataFrame:
     """Refuse a table that the contract does not allow, with the first cell that is wrong."""
     import pandas as pd
 
     if not isinstance(result, pd.DataFrame):
-        raise CheckFailed(f"returned {type(result).__name__}, expected DataFrame", where=where, mend="return a table")
+        raise CheckFailed(
+            f"returned {type(result).__name__}, expected DataFrame",
+            where=where,
+            mend=f"return a pandas DataFrame with hto.obs_names as index and the columns {', '.join(COLUMNS)}",
+        )
     if lacking := [name for name in COLUMNS if name not in result]:
-        raise CheckFailed(f"has no column {', '.join(lacking)}", where=where, mend=f"return {', '.join(COLUMNS)}")
+        mend = f"add {', '.join(f'{name}: {COLUMNS[name]}' for name in lacking)}"
+        raise CheckFailed(f"has no column {', '.join(lacking)}", where=where, mend=mend)
     if list(result.index) != list(hto.obs_names):
         same = set(result.index) == set(hto.obs_names)
         said = "the cells in another order" if same else "other cells"
@@ -64,7 +77,7 @@ def check_calls(result: Any, hto: AnnData, where: str) -> pd.DataFrame:
     texts = {name: result[name].to_numpy(dtype=object) for name in ("call", "kind", "tags")}
     for name, values in texts.items():
         wrong = np.array([not isinstance(value, str) for value in values], dtype=bool)
-        _refuse(wrong, result, f"{where}, {name}", values, "text", "fill absent values with ''")
+        _refuse(wrong, result, f"{where}, {name}", values, "text", f"{name} is text in every row: {COLUMNS[name]}")
     _check_names(result, hto, texts, where)
     _check_numbers(result, where)
     if "forced_call" in result:
@@ -78,6 +91,7 @@ def changed_calls(ours: pd.DataFrame, theirs: pd.DataFrame) -> npt.NDArray[np.bo
     return ~same
 
 
+@comparing
 def same_calls(ours: pd.DataFrame, theirs: pd.DataFrame, where: str, what: str, mend: str, share: float = TIES) -> None:
     """Refuse tables in which more than ``share`` of the calls differ."""
     changed = changed_calls(ours, theirs)
@@ -97,7 +111,8 @@ def _check_names(result: pd.DataFrame, hto: AnnData, texts: dict[str, npt.NDArra
     known = list(hto.var_names)
     call, kind, tags = texts["call"], texts["kind"], texts["tags"]
     wrong = ~np.isin(call, [*known, *KINDS])
-    _refuse(wrong, result, f"{where}, call", call, "a tag, Doublet or Negative", "call tags as hto.var_names has them")
+    mend = "call a cell by its tag as hto.var_names has it, by the word Doublet, or by the word Negative"
+    _refuse(wrong, result, f"{where}, call", call, "a tag, Doublet or Negative", mend)
     expected = np.array([KINDS.get(one, "singlet") for one in call], dtype=object)
     _refuse(
         kind != expected, result, f"{where}, kind", kind, "the kind of the call",
@@ -138,12 +153,17 @@ def _check_numbers(result: pd.DataFrame, where: str) -> None:
         try:
             values = result[name].to_numpy(dtype=float)
         except (TypeError, ValueError) as error:
-            raise CheckFailed(f"holds no numbers: {error}", where=f"{where}, {name}", mend="give floats") from error
+            raise CheckFailed(
+                f"holds no numbers: {error}", where=f"{where}, {name}", mend="give a float for every cell, none as text"
+            ) from error
         wrong = ~np.isfinite(values)
         if name != "margin":
             wrong |= (values < 0) | (values > 1 + 1e-9)
         expected = "a finite number" if name == "margin" else "a number within 0 and 1"
-        _refuse(wrong, result, f"{where}, {name}", values, expected, "leave out a column where nothing is known")
+        mend = "give each call's probability as a share of 1 (0.5 where nothing is known), no percentage and no NaN"
+        if name != "probability":
+            mend = f"{name} may be absent: leave the column out where it is not known of every cell; shares are of 1"
+        _refuse(wrong, result, f"{where}, {name}", values, expected, mend)
 
 
 def _check_forced(result: pd.DataFrame, hto: AnnData, where: str) -> None:
@@ -160,8 +180,9 @@ def _refuse(
 ) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
+        value = values[row].item() if isinstance(values[row], np.generic) else values[row]
         raise CheckFailed(
-            f"{int(wrong.sum())} of {len(wrong)} cells are wrong, {result.index[row]!r} is {values[row]!r}, "
+            f"{int(wrong.sum())} of {len(wrong)} cells are wrong, {result.index[row]!r} is {value!r}, "
             f"expected {expected}",
             where=where,
             mend=mend,

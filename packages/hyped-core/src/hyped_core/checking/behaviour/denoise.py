@@ -22,14 +22,19 @@ from hyped_core.checking.behaviour.denoise_kit import (
     small,
 )
 from hyped_core.checking.behaviour.denoise_kit import denoise_check as _check
-from hyped_core.checking.behaviour.images import REFUSE, done_or_refused, layouts, movie, needs_repeatable
-from hyped_core.checking.records import CheckFailed, Exercise, Subject
+from hyped_core.checking.behaviour.images import REFUSE, done_or_refused, layouts, movie
+from hyped_core.checking.behaviour.working import must_repeat
+from hyped_core.checking.records import CheckFailed, Exercise, Subject, asked_by
 from hyped_core.checking.tiny.movie import tiny_movie
 from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta
 
 LEVEL, CONTRAST = 0.05, (0.5, 1.5)
 """How far the mean may move, as a share of it; and how many times the nuclei may stand out as they did."""
+
+
+CAMERA = "use offset, gain, time_h and data_range of meta where they are told, and do without where they are None"
+SIZES = "take any height and width and any number of frames: pad inside the model, and crop what was padded"
 
 
 def _inputs(seed: int) -> dict[str, Any]:
@@ -77,12 +82,14 @@ def other_cameras(subject: Subject) -> None:
     for name, (stack, limits) in cameras.items():
         where = f"{HERE} of {name}"
         told = dataclasses.replace(base, data_range=limits)
-        result = denoised(subject, stack, model=model, meta=told, where=where)
+        with asked_by("unknown_camera"):  # here, too, offset and gain are not told
+            result = denoised(subject, stack, model=model, meta=told, where=where, mend=CAMERA)
         _units(stack, result, nuclei, where)
 
 
+@asked_by("camera_units")
 def _units(noisy: npt.NDArray, result: npt.NDArray, nuclei: npt.NDArray[np.bool_], where: str) -> None:
-    mend = "undo the scaling that the model works in before returning"
+    mend = "return camera units: undo scaling and offset of the input with the same numbers, and clip to no range"
     wanted, found = float(noisy.mean()), float(result.mean(dtype=np.float64))
     stood = float(noisy[nuclei].mean() - noisy[~nuclei].mean())
     room = LEVEL * max(abs(wanted), stood)
@@ -104,13 +111,14 @@ def _units(noisy: npt.NDArray, result: npt.NDArray, nuclei: npt.NDArray[np.bool_
 
 def stack_in_any_memory(subject: Subject) -> None:
     """The numbers decide, not their type, order in memory or stride."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     stack, expected, model = small(1), fresh_result(subject), subject.make()
     for name, form in layouts(stack):
         where = f"{HERE} in {name}"
-        found = denoised(subject, form, model=model, where=where)
-        what, mend = f"{name} and uint16 of the same numbers", "begin with hyped_core.stacks.check_stack"
-        same(found, expected, what, mend, where)
+        mend = "begin with hyped_core.stacks.check_stack(stack), float32 whatever is given, and copy before a change"
+        with asked_by("inputs_unmodified"):
+            found = denoised(subject, form, model=model, where=where, mend=mend)
+        same(found, expected, f"{name} and uint16 of the same numbers", mend, where)
 
 
 def constant_stack(subject: Subject) -> None:
@@ -123,11 +131,12 @@ def constant_stack(subject: Subject) -> None:
         room = 1 + 0.01 * value
         worst = float(np.abs(result - np.float32(value)).max())
         if worst > room:
-            raise CheckFailed(
-                f"pixels up to {worst:.4g} camera units from {value}, where every pixel is {value}",
-                where=where,
-                mend="return a plane without contrast as it is",
-            )
+            with asked_by("camera_units", "other_cameras"):
+                raise CheckFailed(
+                    f"pixels up to {worst:.4g} camera units from {value}, where every pixel is {value}",
+                    where=where,
+                    mend="return stack.astype(numpy.float32) for a plane whose pixels are all the same",
+                )
 
 
 def odd_sizes(subject: Subject) -> None:
@@ -135,7 +144,7 @@ def odd_sizes(subject: Subject) -> None:
     model = subject.make()
     for shape in ((1, 61, 37), (2, 33, 70)):
         stack = movie().stack()[: shape[0], : shape[1], : shape[2]].copy()
-        denoised(subject, stack, model=model, where=f"{HERE} of shape {shape}")
+        denoised(subject, stack, model=model, where=f"{HERE} of shape {shape}", mend=SIZES)
 
 
 def tiny_stacks(subject: Subject) -> None:
@@ -144,7 +153,11 @@ def tiny_stacks(subject: Subject) -> None:
     for shape in ((1, 8, 8), (2, 8, 8), (1, 3, 40), (1, 1, 1), (0, 16, 16), (1, 0, 16)):
         stack = movie().stack()[: shape[0], 20 : 20 + shape[1], 20 : 20 + shape[2]].copy()
         where = f"{HERE} of shape {shape}"
-        done_or_refused(partial(denoised, subject, stack, model=model, where=where), where)
+        call = partial(model.denoise, stack, meta_of(stack), context=subject.context())
+        result = done_or_refused(call, where, "return what is smaller than a window or patch as float32")
+        if result is not None:
+            with asked_by("odd_sizes", "constant_stack"):
+                checked(result, stack.shape, where)
 
 
 def bad_pixels(subject: Subject) -> None:
@@ -154,7 +167,7 @@ def bad_pixels(subject: Subject) -> None:
         stack[1, 20, 30] = value
         where = f"{HERE} with one pixel {value}"
         call = partial(subject.make().denoise, stack, meta_of(stack), context=subject.context())
-        result = done_or_refused(call, where)
+        result = done_or_refused(call, where, "leave such pixels out of sums and keep them as they are")
         if result is None:
             continue
         result = checked(result, stack.shape, where, finite=False)
@@ -164,13 +177,13 @@ def bad_pixels(subject: Subject) -> None:
             raise CheckFailed(
                 f"one pixel that is {value} made {int(spread.sum())} others NaN or infinite",
                 where=where,
-                mend=f"begin with hyped_core.stacks.check_stack, or {REFUSE}",
+                mend=f"begin with hyped_core.stacks.check_stack, which refuses them, or {REFUSE}",
             )
 
 
 def unknown_camera(subject: Subject) -> None:
     """Offset, gain, times and names are told where they are known; a model does without."""
-    denoised(subject, small(1), meta=ImageMeta(), where=f"{HERE} with ImageMeta() alone")
+    denoised(subject, small(1), meta=ImageMeta(), where=f"{HERE} with ImageMeta() alone", mend=CAMERA)
 
 
 CHECKS = (
@@ -180,6 +193,7 @@ CHECKS = (
         "Intensities of nuclei are measured on the denoised movie and compared with those of others.",
         camera_units,
     ),
+    _check("unknown_camera", "Many movies say nothing of their camera.", unknown_camera),
     _check("other_cameras", "A model that knows one camera alone distorts the movies of every other.", other_cameras),
     _check(
         "stack_in_any_memory",
@@ -190,6 +204,5 @@ CHECKS = (
     _check("odd_sizes", "Fields of view have the size that stitching leaves, not a power of two.", odd_sizes),
     _check("tiny_stacks", "A crash without a reason ends a run that took hours.", tiny_stacks),
     _check("bad_pixels", "One NaN that spreads silently spoils every measurement of the frame.", bad_pixels),
-    _check("unknown_camera", "Many movies say nothing of their camera.", unknown_camera),
     *denoise_movies.CHECKS,
 )

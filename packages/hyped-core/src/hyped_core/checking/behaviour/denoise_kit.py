@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.checking.behaviour.images import as_array, called, movie
-from hyped_core.checking.records import Check, CheckFailed, Subject
+from hyped_core.checking.behaviour.working import comparing
+from hyped_core.checking.records import Check, CheckFailed, Subject, asked_by
 from hyped_core.contracts import ImageMeta
 
 HERE = "denoise(stack)"
 SAME, SAME_SHARE = 0.05, 1e-4
 """Results are the same within so many camera units and this share of the pixel: sums of float32 in another order."""
+
 
 def small(frames: int = 3, height: int = 56, width: int = 68, channel: str = "Cy5") -> npt.NDArray[np.uint16]:
     """(t, y, x) of the tiny movie, around its dividing nucleus; new memory."""
@@ -31,12 +33,21 @@ def meta_of(stack: npt.NDArray, channel: str = "Cy5") -> ImageMeta:
 
 
 def denoised(
-    subject: Subject, stack: npt.NDArray, *, model: Any = None, meta: ImageMeta | None = None, where: str = HERE
+    subject: Subject,
+    stack: npt.NDArray,
+    *,
+    model: Any = None,
+    meta: ImageMeta | None = None,
+    where: str = HERE,
+    mend: str = "",
 ) -> npt.NDArray[np.float32]:
-    """The model's answer for ``stack``, if it is what the contract says; by a fresh model where none is given."""
+    """The model's answer for ``stack``, if it is what the contract says; by a fresh model where none is given.
+
+    ``mend`` says what to do where it raises something.
+    """
     model = subject.make() if model is None else model
     told, context = meta or meta_of(stack), subject.context()
-    return checked(called(lambda: model.denoise(stack, told, context=context), where), stack.shape, where)
+    return checked(called(lambda: model.denoise(stack, told, context=context), where, mend), stack.shape, where)
 
 
 def fitted(subject: Subject, model: Any, stack: npt.NDArray, channel: str = "Cy5") -> Any:
@@ -54,6 +65,7 @@ def fresh_result(subject: Subject) -> npt.NDArray[np.float32]:
     return notes["denoised"]
 
 
+@asked_by("frames_kept")
 def checked(result: Any, shape: tuple[int, ...], where: str, *, finite: bool = True) -> npt.NDArray[np.float32]:
     """A result, if it is float32 of this shape, and finite."""
     result = as_array(result, where)
@@ -61,11 +73,13 @@ def checked(result: Any, shape: tuple[int, ...], where: str, *, finite: bool = T
         raise CheckFailed(
             f"shape {result.shape} for a stack of shape {shape}",
             where=where,
-            mend="return one plane for each plane given, of its height and width (pad inside, crop what was padded)",
+            mend="return (t, y, x) as given, one frame too: pad inside the model, and crop what was padded",
         )
     if result.dtype != np.float32:
         raise CheckFailed(
-            f"the result is {result.dtype}, expected float32", where=where, mend="result.astype(numpy.float32)"
+            f"the result is {result.dtype}, expected float32",
+            where=where,
+            mend="return result.astype(numpy.float32), in camera units",
         )
     if finite and not np.isfinite(result).all():
         bad = np.argwhere(~np.isfinite(result))
@@ -73,11 +87,13 @@ def checked(result: Any, shape: tuple[int, ...], where: str, *, finite: bool = T
             f"{len(bad)} of {result.size} pixels are NaN or infinite, the first at (t, y, x) "
             f"{tuple(int(i) for i in bad[0])}, for a stack that is finite",
             where=where,
-            mend="look for a division by a standard deviation or a range that is 0",
+            mend="return finite pixels for finite ones: divide by a deviation, range or maximum only where it is "
+            "above 0, and take no root or logarithm of what may be below it",
         )
     return result
 
 
+@comparing
 def same(a: npt.NDArray, b: npt.NDArray, what: str, mend: str, where: str = HERE) -> None:
     """Fail where two results differ by more than rounding."""
     apart = np.abs(a.astype(np.float64) - b) - SAME_SHARE * np.abs(b)

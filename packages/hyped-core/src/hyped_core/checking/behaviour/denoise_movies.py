@@ -19,8 +19,9 @@ from hyped_core.checking.behaviour.denoise_kit import (
     same,
     small,
 )
-from hyped_core.checking.behaviour.images import called, movie, needs_repeatable
-from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
+from hyped_core.checking.behaviour.images import called, movie
+from hyped_core.checking.behaviour.working import must_repeat
+from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject, asked_by
 
 MOST_NEIGHBOURS = 8
 """Neighbours up to which windows are tried; more would take movies longer than a check may."""
@@ -32,24 +33,28 @@ def no_fit_needed(subject: Subject) -> None:
     """A model that has `fit` also denoises without it."""
     if not _learns(subject.make()):
         raise CheckSkipped("the model has no fit")
-    denoised(subject, small(1), where="denoise(stack) of a model that was not fitted")
+    denoised(
+        subject, small(1), where="denoise(stack) of a model that was not fitted",
+        mend="let denoise learn from the stack it is given where fit was not called: fit is optional",
+    )  # fmt: skip
 
 
 def no_memory(subject: Subject) -> None:
     """The second call of a model does not depend on the first."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     one, other = small(1), movie().stack("mKate")[:1, :40, :48] * np.uint16(3)
     used = subject.make()
     denoised(subject, other, model=used)
     same(
         denoised(subject, one, model=used), fresh_result(subject), "after another stack, and by a fresh model",
-        "keep nothing of a stack on the model, but what fit learns", "denoise(stack) after denoise(other)",
+        "let denoise set nothing on self: each call is of its own stack, and only fit learns for later ones",
+        "denoise(stack) after denoise(other)",
     )  # fmt: skip
 
 
 def fit_settles(subject: Subject) -> None:
     """After `fit` the result for a stack stays the same, whatever was denoised before."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     model = subject.make()
     if not _learns(model):
         raise CheckSkipped("the model has no fit")
@@ -59,13 +64,13 @@ def fit_settles(subject: Subject) -> None:
     denoised(subject, other, model=model)
     same(
         denoised(subject, one, model=model), first, "before and after another stack was denoised",
-        "after fit, denoise learns nothing", "denoise(stack) twice after fit",
+        "let denoise use what fit learned and change none of it", "denoise(stack) twice after fit",
     )  # fmt: skip
 
 
 def windows_equal_the_whole(subject: Subject) -> None:
     """Frames with as many on each side as ``neighbours`` says come out as in the whole movie."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     model = subject.make()
     if callable(getattr(model, "denoise_frames", None)):
         raise CheckSkipped("the model offers denoise_frames, so it is given no windows")
@@ -84,7 +89,8 @@ def windows_equal_the_whole(subject: Subject) -> None:
         found = denoised(subject, given, model=model, meta=meta, where=where)
         same(
             found[low - start : high - start], whole[low:high], "frames in a window and in the whole movie",
-            "say in `neighbours` how many frames before and after a frame its result depends on", where,
+            "set `neighbours` (of the model or its config) to how many frames on each side a result depends on, and "
+            "take nothing else from other frames (a mean, a range), but in fit", where,
         )  # fmt: skip
 
 
@@ -103,7 +109,8 @@ def crops_agree(subject: Subject) -> None:
             f"a crop and the whole image differ by {apart:.4g} camera units (root mean square, {MARGIN} pixels from "
             f"the cut edges), more than the noise of {noise:.4g} that is to be taken off",
             where="denoise(crop)",
-            mend="let no mean or range of the whole image decide the units of the result",
+            mend="let a pixel depend on those around it and on what fit learned: not on its place, nor on a mean or "
+            "range of the whole image",
         )
 
 
@@ -112,7 +119,7 @@ def frames_one_by_one(subject: Subject) -> None:
     model = subject.make()
     if not callable(getattr(model, "denoise_frames", None)):
         raise CheckSkipped("the model offers no denoise_frames")
-    needs_repeatable(subject)
+    must_repeat(subject)
     stack = small(4)
     meta = meta_of(stack)
     whole = denoised(subject, stack, model=fitted(subject, model, stack))
@@ -127,13 +134,14 @@ def frames_one_by_one(subject: Subject) -> None:
             raise CheckFailed(
                 f"{len(found)} frames, {len(numbers)} were asked for",
                 where=where,
-                mend="yield the frames asked for, ascending, each once",
+                mend="yield one (y, x) float32 plane for each number in frames, ascending (all where frames is None)",
             )
         for number, plane in zip(numbers, found, strict=True):
             plane = checked(plane, stack.shape[1:], where)
             same(
                 plane[None], whole[number][None], f"frame {number} by denoise_frames and by denoise",
-                "compute both in the same way", where,
+                "let denoise(stack) go through denoise_frames(stack.__getitem__, len(stack), ...), or both through one "
+                "function of a frame", where,
             )  # fmt: skip
 
 
@@ -141,7 +149,7 @@ def channels_learn_apart(subject: Subject) -> None:
     """A copy of a model learns a channel and the model itself knows nothing of it."""
     if subject.remote:
         raise CheckSkipped("the model works in a process of its own, where it is not copied")
-    needs_repeatable(subject)
+    must_repeat(subject)
     model = subject.make()
     if not _learns(model):
         raise CheckSkipped("the model has no fit")
@@ -149,16 +157,18 @@ def channels_learn_apart(subject: Subject) -> None:
     try:
         own = copy.deepcopy(model)
     except Exception as error:
-        raise CheckFailed(
-            f"copy.deepcopy(model): {type(error).__name__}: {error}",
-            where="copy.deepcopy(model)",
-            mend="keep locks, files and loggers off the model until it works",
-        ) from error
+        with asked_by("model_pickles"):
+            raise CheckFailed(
+                f"copy.deepcopy(model): {type(error).__name__}: {error}",
+                where="copy.deepcopy(model)",
+                mend="keep locks, open files and generators out of attributes: make them in the method that uses them",
+            ) from error
     fitted(subject, own, other, "mKate")
     same(
         denoised(subject, small(1), model=model), fresh_result(subject),
         "by a model whose copy was fitted to another channel, and by a fresh one",
-        "keep what fit learns on the instance, not on the class or the module", "copy.deepcopy(model).fit(other)",
+        "set what fit learns on self as new values: no attribute of the class, and no list or array that is changed in "
+        "place", "copy.deepcopy(model).fit(other)",
     )  # fmt: skip
 
 
@@ -179,7 +189,7 @@ def neighbours_of(model: Any) -> int:
         raise CheckFailed(
             f"is {told!r}, expected a whole number of frames from 0 up",
             where="neighbours",
-            mend="how many frames before and after a frame its result depends on",
+            mend="set `neighbours` to how many frames before and after a frame its result depends on, 0 for none",
         )
     return int(told)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,9 @@ from hyped_core.checking.behaviour.embedding_kit import (
     vectors_or_refusal,
 )
 from hyped_core.checking.behaviour.expression_kit import screen
-from hyped_core.checking.records import Check, CheckFailed, CheckSkipped, Exercise, Subject
+from hyped_core.checking.behaviour.facts import FACTS_ARE_PLAIN
+from hyped_core.checking.behaviour.working import comparing
+from hyped_core.checking.records import Check, CheckFailed, CheckSkipped, Exercise, Subject, asked_by
 from hyped_core.checking.tiny.screen import tiny_perturbseq
 from hyped_core.context import RunContext
 from hyped_core.design.model import CONTROL, Perturbation
@@ -62,7 +63,7 @@ def embedding_form(subject: Subject) -> None:
             f"{int(np.isnan(values[:, 0]).sum())} of {len(values)} cells got no vector, though each has counts of "
             "most genes",
             where="embed",
-            mend="a row of NaN is for cells of which the model knows no gene",
+            mend="give every cell a finite row that has counts of a gene the model knows; NaN is for the others",
         )
     for name in (GENE, PAIR):
         for direction in ("activation", "suppression"):
@@ -75,7 +76,7 @@ def embedding_cell_order(subject: Subject) -> None:
     model, cells = ready(subject), some_cells()
     order = np.random.default_rng(0).permutation(cells.n_obs)
     one = screen().perturbations[GENE]
-    mend = "return the rows in the order of the cells given"
+    mend = "give row i to cell i: undo any sorting of cells (by length, by cluster) before returning"
     straight, other = (embedded(subject, model, part) for part in (cells, cells[order].copy()))
     same_rows(subject, other, straight[order], "embed", "cells in another order give other rows", mend)
     straight, other = (perturbed(subject, model, part, one) for part in (cells, cells[order].copy()))
@@ -87,7 +88,7 @@ def embedding_batches(subject: Subject) -> None:
     """A cell's row is the same whichever cells it is given with: all, a part of them, none."""
     model, cells = ready(subject), some_cells()
     one = screen().perturbations[GENE]
-    mend = "take nothing from the other cells of a call: what cells share is learned in fit"
+    mend = "compute a cell's row from its own counts and what fit learned: no mean, deviation or padding of the call"
     for where, call in (
         ("embed", lambda part: embedded(subject, model, part)),
         (f"embed_perturbed {GENE}", lambda part: perturbed(subject, model, part, one)),
@@ -99,7 +100,13 @@ def embedding_batches(subject: Subject) -> None:
             unit = usual_distance(whole)
             gap = float(np.nanmax(np.linalg.norm(part.astype(np.float64) - whole[rows], axis=1), initial=0.0))
             if gap > (2e-3 if subject.spec.deterministic else 0.1) * unit:
-                raise CheckFailed(f"{what}: by {gap:.3g} (two cells differ by {unit:.3g})", where=where, mend=mend)
+                _other_rows(f"{what}: by {gap:.3g} (two cells differ by {unit:.3g})", where, mend)
+
+
+@comparing
+@asked_by("embeddings_in_any_order", "embedding_cell_order")
+def _other_rows(said: str, where: str, mend: str) -> None:
+    raise CheckFailed(said, where=where, mend=mend)
 
 
 def control_embeds_as_is(subject: Subject) -> None:
@@ -109,7 +116,8 @@ def control_embeds_as_is(subject: Subject) -> None:
     if refusal is None and values is not None:
         same_rows(
             subject, values, embedded(subject, model, cells), f"embed_perturbed {CONTROL}",
-            "a perturbation that changes no gene moves cells", "return self.embed(cells) where perturbation.is_control",
+            "a perturbation that changes no gene moves cells",
+            "let embed_perturbed begin with: if perturbation.is_control, return self.embed(cells, context=context)",
         )  # fmt: skip
 
 
@@ -118,18 +126,20 @@ def perturbation_moves_cells(subject: Subject) -> None:
     model, cells = ready(subject), some_cells()
     own = embedded(subject, model, cells)
     pair = screen().perturbations[PAIR]
-    values = perturbed(subject, model, cells, pair)
+    values = perturbed(subject, model, cells, pair, width=own.shape[1])
     moved = np.linalg.norm(values.astype(np.float64) - own, axis=1) > 1e-6 * usual_distance(own)
     if not moved.any():
         raise CheckFailed(
             f"{PAIR} moves none of {len(own)} cells, which all are measured for both genes",
             where=f"embed_perturbed {PAIR}",
-            mend="apply perturbation.changes: genes are named as in var_names, var.symbol or var.gene_id",
+            mend="apply every change of perturbation.changes: find change.gene in var_names, var.symbol or "
+            "var.gene_id, and raise or remove its counts by change.direction",
         )
     other = Perturbation(name="+".join(reversed(pair.genes)), changes=pair.changes[::-1])
     same_rows(
         subject, perturbed(subject, model, cells, other), values, f"embed_perturbed {other.name}",
-        f"it is {PAIR}, and is embedded otherwise", "go by the set of perturbation.changes",
+        f"it is {PAIR}, and is embedded otherwise",
+        "apply all of perturbation.changes, in an order of their own (sorted by gene), not that of the name",
     )  # fmt: skip
 
 
@@ -138,31 +148,28 @@ def unknown_gene_to_perturb(subject: Subject) -> None:
     model, cells = ready(subject), some_cells()
     off = "NOT_ON_THE_PANEL"
     for one in (Perturbation.from_name(off), Perturbation.from_name(f"{GENE}+{off}")):
-        values, refusal = vectors_or_refusal(subject, model, cells, about="", perturbation=one)
+        mend = f"raise hyped_core.errors.InvalidDataError with {off} in its text where no gene is called so"
+        values, refusal = vectors_or_refusal(subject, model, cells, about="", perturbation=one, mend=mend)
         where = f"embed_perturbed {one.name}"
         if refusal is not None:
             if off not in str(refusal):
                 said = f"refused without naming {off}: {refusal.message}"
-                raise CheckFailed(said, where=where, mend="name in the error the gene that is not known")
+                raise CheckFailed(said, where=where, mend=mend)
             continue
         without = Perturbation.from_name(GENE) if len(one.changes) > 1 else Perturbation(name=CONTROL)
         plain = embedded(subject, model, cells) if without.is_control else perturbed(subject, model, cells, without)
         if values is not None and np.array_equal(values, plain, equal_nan=True):
-            raise CheckFailed(
-                f"{off}, which the cells do not have, is passed over without a word",
-                where=where,
-                mend="raise InvalidDataError that names the gene",
-            )
+            with asked_by("perturbation_moves_cells"):
+                raise CheckFailed(
+                    f"{off}, which the cells do not have, is passed over without a word", where=where, mend=mend
+                )
 
 
 def embeddings_in_any_order(subject: Subject) -> None:
-    """`embed` gives the same the second time, and after `embed_perturbed` of other cells."""
+    """`embed` gives the same after `embed_perturbed` of other cells."""
     model, cells = ready(subject), some_cells()
     first = embedded(subject, model, cells)
-    mend = "let no call change what later calls give; draw from context.rng, not from a shared generator"
-    same_rows(
-        subject, embedded(subject, model, cells), first, "embed", "asked twice, it gives two embeddings", mend
-    )
+    mend = "let embed and embed_perturbed set nothing on self, and perturb a copy of the counts and of the weights"
     perturbed(subject, model, some_cells(GENE), screen().perturbations[PAIR])
     later = embedded(subject, model, cells)
     same_rows(subject, later, first, "embed", "it depends on what was asked for before", mend)
@@ -175,32 +182,21 @@ def embed_before_fit(subject: Subject) -> None:
         raise CheckSkipped("the model has no fit")
     cells = some_cells()
     call = lambda: model.embed(cells, context=subject.context())  # noqa: E731
-    values, refusal = ask(call, "embed before fit", "raise hyped_core.errors.UsageError where nothing was learned")
+    mend = "where nothing was learned, let embed raise hyped_core.errors.UsageError(..., mend='call fit or load')"
+    values, refusal = ask(call, "embed before fit", mend)
     if refusal is None:
         check_vectors(values, cells.n_obs, "embed before fit")
-
-
-def facts_are_plain(subject: Subject) -> None:
-    """``facts`` is a dict that JSON can hold."""
-    model, cells = ready(subject), some_cells()
-    embedded(subject, model, cells)
-    perturbed(subject, model, cells, screen().perturbations[GENE])
-    facts = getattr(model, "facts", None)
-    if facts is None:
-        raise CheckSkipped("the model states no facts")
-    if not hasattr(facts, "keys"):
-        raise CheckFailed(f"is {type(facts).__name__}, expected a dict", where="facts", mend="make it a dict")
-    try:
-        json.dumps(dict(facts))
-    except (TypeError, ValueError) as error:
-        mend = "put plain numbers, text, lists and dicts there (float(x), list(x))"
-        raise CheckFailed(f"cannot be written as JSON: {error}", where="facts", mend=mend) from error
 
 
 CHECKS = (
     Check(
         "embedding_form", TASK,
         "Vectors of changing length, other types or partly NaN cannot be compared between cells.", embedding_form,
+    ),
+    Check(
+        "embeddings_in_any_order", TASK,
+        "Cells embedded before and after a call for others would differ by more than what was done to them.",
+        embeddings_in_any_order,
     ),
     Check(
         "embedding_cell_order", TASK,
@@ -226,17 +222,9 @@ CHECKS = (
         unknown_gene_to_perturb,
     ),
     Check(
-        "embeddings_in_any_order", TASK,
-        "Cells embedded before and after a call for others would differ by more than what was done to them.",
-        embeddings_in_any_order,
-    ),
-    Check(
         "embed_before_fit", TASK,
         "A user who forgot to fit gets vectors that mean nothing, or an error that says nothing.", embed_before_fit,
     ),
-    Check(
-        "facts_are_plain", TASK, "Facts that cannot be written end a benchmark after all its work is done.",
-        facts_are_plain,
-    ),
+    FACTS_ARE_PLAIN,
     *(Check(name, TASK, why, run) for name, why, run in given.CHECKS),
 )  # fmt: skip

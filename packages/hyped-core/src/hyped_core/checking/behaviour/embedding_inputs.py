@@ -20,8 +20,10 @@ from hyped_core.checking.behaviour.embedding_kit import (
     vectors_or_refusal,
 )
 from hyped_core.checking.behaviour.expression_kit import screen
-from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
+from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject, asked_by
 from hyped_core.checking.tiny.screen import DOUBLES
+
+NAMES = "use var.gene_id and var.symbol only where they are columns of var; else var_names, or raise InvalidDataError"
 
 
 def count_forms(subject: Subject) -> None:
@@ -31,14 +33,14 @@ def count_forms(subject: Subject) -> None:
     for kind in ("int32", "int64", "float64"):
         other = cells.copy()
         other.X = other.X.astype(kind)
-        found = embedded(subject, model, other, about=f"counts as {kind}")
-        mend = "take counts of any type of number"
+        mend = "begin with cells.X.astype(numpy.float32): whole numbers are counts whatever their type"
+        found = embedded(subject, model, other, about=f"counts as {kind}", mend=mend)
         same_rows(subject, found, first, "embed", f"counts as {kind} give other rows than as float32", mend)
     other = cells.copy()
     other.X = other.X.toarray()
-    values, refusal = vectors_or_refusal(subject, model, other, about="dense counts")
+    mend = "begin with scipy.sparse.csr_matrix(cells.X), which takes both, or raise hyped_core.errors.InvalidDataError"
+    values, refusal = vectors_or_refusal(subject, model, other, about="dense counts", mend=mend)
     if refusal is None and values is not None:
-        mend = "take dense counts as sparse ones, or refuse them with a HypedError"
         same_rows(subject, values, first, "embed", "dense counts give other rows than sparse ones", mend)
 
 
@@ -51,7 +53,8 @@ def embedding_genes_by_name(subject: Subject) -> None:
         same_rows(
             subject, values, embedded(subject, model, cells), "embed, genes in another order",
             "one gene's counts are taken for another's",
-            "find genes by name (var_names, var.gene_id), or raise InvalidDataError where they differ",
+            "keep the names of the genes in fit (var_names or var.gene_id); in embed put the columns in that order, "
+            "or raise InvalidDataError where they differ",
             part=0.05,  # genes of equal rank may change places
         )  # fmt: skip
 
@@ -64,11 +67,13 @@ def embedding_gene_order(subject: Subject) -> None:
     turned = embedded(subject, ready(subject, train[:, order].copy()), cells[:, order].copy())
     gap = np.abs(distances(turned) - distances(straight)).max() / usual_distance(straight)
     if not gap <= 0.1:
-        raise CheckFailed(
-            f"genes in another order give other distances between cells: by up to {gap:.0%} of the usual one",
-            where="fit, embed",
-            mend="find genes by name; where weights are drawn by position, say so in expected_failures",
-        )
+        with asked_by("embedding_form"):  # which also says where rows are NaN
+            raise CheckFailed(
+                f"genes in another order give other distances between cells: by up to {gap:.0%} of the usual one",
+                where="fit, embed",
+                mend="find genes by name in fit and embed, and draw a gene's weights by its name, not by its place; "
+                "where that cannot be, say so in ModelSpec.expected_failures",
+            )
 
 
 def labels_unused(subject: Subject) -> None:
@@ -80,7 +85,7 @@ def labels_unused(subject: Subject) -> None:
     swapped.obs["perturbation"] = np.roll(labelled.obs["perturbation"].to_numpy(), 7)
     first = embedded(subject, model, plain)
     for cells, what in ((labelled, "labelled cells get other rows"), (swapped, "other labels give other rows")):
-        mend = "embed counts alone: which cells were perturbed is what embeddings are scored by"
+        mend = "leave obs.perturbation unread in embed: which cells were perturbed is what embeddings are scored by"
         same_rows(subject, embedded(subject, model, cells), first, "embed", what, mend)
 
 
@@ -95,10 +100,11 @@ def odd_counts(subject: Subject) -> None:
     odd.obs["n_counts"] = np.where(np.arange(cells.n_obs) == 2, 0.0, odd.obs["n_counts"])
     values = embedded(subject, model, odd, about="a cell without counts")
     others = np.arange(cells.n_obs) != 2
-    same_rows(
-        subject, values[others], first[others], "embed, a cell without counts", "other cells get other rows for it",
-        "give that cell a row of NaN and leave the others as they are",
-    )  # fmt: skip
+    with asked_by("embedding_batches", "embedding_cell_order"):
+        same_rows(
+            subject, values[others], first[others], "embed, a cell without counts", "other cells get other rows for it",
+            "give that cell a row of NaN throughout, and take no mean over cells in which it would count",
+        )  # fmt: skip
     perturbed(subject, model, odd, screen().perturbations[GENE], about="a cell without counts")
     embedded(subject, model, cells[:1].copy(), about="one cell")
     totals = cells.copy()
@@ -109,7 +115,9 @@ def odd_counts(subject: Subject) -> None:
 def no_cells(subject: Subject) -> None:
     """No cell: (0, d), or refused."""
     model = ready(subject)
-    values, refusal = ask(lambda: model.embed(some_cells()[:0].copy(), context=subject.context()), "embed, no cell")
+    call = lambda: model.embed(some_cells()[:0].copy(), context=subject.context())  # noqa: E731
+    mend = "return numpy.empty((0, d), 'float32'), or raise hyped_core.errors.InvalidDataError"
+    values, refusal = ask(call, "embed, no cell", mend)
     if refusal is None:
         check_vectors(values, 0, "embed, no cell")
 
@@ -121,10 +129,11 @@ def names_alone(subject: Subject) -> None:
         one.var = one.var[[]]
     model = subject.make()
     if hasattr(model, "fit"):
-        _, refusal = ask(lambda: model.fit(train, context=subject.context()), "fit, var without gene_id and symbol")
+        call = lambda: model.fit(train, context=subject.context())  # noqa: E731
+        _, refusal = ask(call, "fit, var without gene_id and symbol", NAMES)
         if refusal is not None:
             return
-    vectors_or_refusal(subject, model, cells, about="var without gene_id and symbol")
+    vectors_or_refusal(subject, model, cells, about="var without gene_id and symbol", mend=NAMES)
 
 
 def no_counts_refused(subject: Subject) -> None:
@@ -140,7 +149,8 @@ def no_counts_refused(subject: Subject) -> None:
             raise CheckFailed(
                 f"{what} is taken for a count",
                 where="embed",
-                mend="raise InvalidDataError where counts are negative, not whole or NaN: X may be normalised already",
+                mend="raise hyped_core.errors.InvalidDataError where a stored value of X is negative, not whole or "
+                "NaN: X may be normalised already",
             )
 
 
@@ -154,7 +164,7 @@ def embedding_fit_again(subject: Subject) -> None:
     fresh = embedded(subject, ready(subject), cells)
     same_rows(
         subject, embedded(subject, used, cells), fresh, "embed", "fitted before on other cells, it embeds otherwise",
-        "let fit start afresh: set everything learned anew",
+        "let fit begin by setting to its start all that it learns: weights, axes, means, lists of genes",
     )  # fmt: skip
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyped_core.checking.behaviour.asking import ask, kept, must_answer
+from hyped_core.checking.behaviour.asking import TYPED, ask, kept, must_answer
 from hyped_core.checking.behaviour.expression_kit import screen
-from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
+from hyped_core.checking.behaviour.working import comparing
+from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject, asked_by
 from hyped_core.context import RunContext
 from hyped_core.design.model import CONTROL, Perturbation
 from hyped_core.errors import HypedError, MissingDependencyError, MissingFileError, MissingHardwareError
@@ -58,10 +59,12 @@ def ready(subject: Subject, train: AnnData | None = None) -> Any:
     return kept(subject, "embedding", fit) if train is None else fit(subject.context())
 
 
-def embedded(subject: Subject, model: Any, cells: AnnData, *, about: str = "", width: int | None = None) -> Vectors:
-    """Vectors of cells, held to their form."""
+def embedded(
+    subject: Subject, model: Any, cells: AnnData, *, about: str = "", width: int | None = None, mend: str = ""
+) -> Vectors:
+    """Vectors of cells, held to their form; ``mend`` says what to do where there are none."""
     where = "embed" + (f", {about}" if about else "")
-    values = must_answer(lambda: model.embed(cells, context=subject.context()), where)
+    values = must_answer(lambda: model.embed(cells, context=subject.context()), where, mend)
     return check_vectors(values, cells.n_obs, where, width)
 
 
@@ -81,41 +84,54 @@ def perturbed(
 
 
 def vectors_or_refusal(
-    subject: Subject, model: Any, cells: AnnData, *, about: str, perturbation: Perturbation | None = None
+    subject: Subject,
+    model: Any,
+    cells: AnnData,
+    *,
+    about: str,
+    perturbation: Perturbation | None = None,
+    mend: str = TYPED,
 ) -> tuple[Vectors | None, HypedError | None]:
     """Vectors held to their form, or the typed error that the model refuses with."""
     name = "embed" if perturbation is None else f"embed_perturbed {perturbation.name}"
     where = f"{name}, {about}" if about else name
     context = subject.context()
     if perturbation is None:
-        values, refusal = ask(lambda: model.embed(cells, context=context), where)
+        values, refusal = ask(lambda: model.embed(cells, context=context), where, mend)
     else:
-        values, refusal = ask(lambda: model.embed_perturbed(cells, perturbation, context=context), where)
+        values, refusal = ask(lambda: model.embed_perturbed(cells, perturbation, context=context), where, mend)
     return (check_vectors(values, cells.n_obs, where), None) if refusal is None else (None, refusal)
 
 
+@asked_by("embedding_form")
 def check_vectors(values: Any, n: int, where: str, width: int | None = None) -> Vectors:
     """Refuse what is not (cells, d) float32 with each row finite, or NaN throughout."""
     if not isinstance(values, np.ndarray):
-        raise CheckFailed(f"returned {type(values).__name__}, expected an array", where=where, mend="return an array")
+        mend = "return a numpy array (cells, d) of float32; of torch values.detach().cpu().numpy()"
+        raise CheckFailed(f"returned {type(values).__name__}, expected an array", where=where, mend=mend)
     if values.ndim != 2 or len(values) != n or values.shape[1] == 0:
         said = f"returned an array of shape {values.shape}, expected ({n}, d)"
-        raise CheckFailed(said, where=where, mend="return one row a cell, in the order of the cells")
+        raise CheckFailed(said, where=where, mend="return a row for each cell given, in their order, of d numbers")
     if values.dtype != np.float32:
-        raise CheckFailed(f"returned {values.dtype}, expected float32", where=where, mend="values.astype('float32')")
+        mend = "return values.astype('float32')"
+        raise CheckFailed(f"returned {values.dtype}, expected float32", where=where, mend=mend)
     if width is not None and values.shape[1] != width:
         said = f"returned {values.shape[1]} dimensions, {width} before"
-        raise CheckFailed(said, where=where, mend="return vectors of one length")
+        mend = "return vectors of one length from embed and embed_perturbed, so that they can be subtracted"
+        raise CheckFailed(said, where=where, mend=mend)
     broken = ~np.isfinite(values).all(axis=1) & ~np.isnan(values).all(axis=1)
     if broken.any():
         raise CheckFailed(
             f"{int(broken.sum())} of {n} rows are partly NaN, or infinite",
             where=where,
-            mend="give finite rows, and a row of NaN throughout for a cell that cannot be embedded",
+            mend="give finite rows; a row of NaN throughout is for a cell without counts of any gene that the model "
+            "knows",
         )
     return values
 
 
+@comparing
+@asked_by("embeddings_in_any_order", "embedding_form")
 def same_rows(
     subject: Subject, ours: Vectors, theirs: Vectors, where: str, what: str, mend: str, part: float = TOLERANCE
 ) -> None:
@@ -124,6 +140,8 @@ def same_rows(
     Of a model that is not deterministic a tenth of that distance is allowed.
     """
     part = part if subject.spec.deterministic else max(part, 0.1)
+    if ours.shape != theirs.shape:
+        raise CheckFailed(f"{what}: of shape {ours.shape} and {theirs.shape}", where=where, mend=mend)
     lost = np.isnan(ours[:, 0]) != np.isnan(theirs[:, 0])
     if lost.any():
         said = f"{what}: {int(lost.sum())} of {len(ours)} rows are NaN on one side only"

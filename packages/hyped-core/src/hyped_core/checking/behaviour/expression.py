@@ -17,6 +17,7 @@ from hyped_core.checking.behaviour.expression_kit import (
     SCALE_LIMIT,
     SEEN,
     SEEN_PAIR,
+    UNKNOWN_GENE,
     UNSEEN,
     check_form,
     fitted,
@@ -28,8 +29,9 @@ from hyped_core.checking.behaviour.expression_kit import (
     standard_error,
     usual_change,
 )
+from hyped_core.checking.behaviour.facts import FACTS_ARE_PLAIN
 from hyped_core.checking.compare import dense
-from hyped_core.checking.records import Check, CheckFailed, CheckSkipped, Exercise, Subject
+from hyped_core.checking.records import Check, CheckFailed, CheckSkipped, Exercise, Subject, asked_by
 from hyped_core.checking.tiny.screen import tiny_perturbseq
 from hyped_core.context import RunContext
 from hyped_core.design.model import CONTROL, Perturbation
@@ -70,7 +72,7 @@ def prediction_scale(subject: Subject) -> None:
     cells = screen()
     control = cells.control_cells()
     model = fitted(subject)
-    mend = "return ln(1 + counts per 10,000), as the cells given are"
+    mend = "return X in the units of control.X, ln(1 + counts per 10,000): undo scaling and centring, and no log2"
     for name in (SEEN, PAIR):
         values = dense(predicted(subject, model, control, cells.perturbations[name]).X)
         where = f"predict {name}, X"
@@ -96,7 +98,10 @@ def any_number_of_control_cells(subject: Subject) -> None:
     times = train.n_obs // control.n_obs + 1
     many = anndata.concat([control] * times, keys=list(map(str, range(times))), index_unique="-")
     for given in (control[:1].copy(), control[:7].copy(), many):
-        predicted(subject, model, given, cells.perturbations[PAIR], about=f"from {given.n_obs} control cells")
+        predicted(
+            subject, model, given, cells.perturbations[PAIR], about=f"from {given.n_obs} control cells",
+            mend="take the number of cells from the control given (control.n_obs), not from fit or from a constant",
+        )  # fmt: skip
 
 
 def validation_optional(subject: Subject) -> None:
@@ -107,9 +112,15 @@ def validation_optional(subject: Subject) -> None:
         must_answer(
             lambda model=model, given=given: model.fit(cells.training_cells(), given, context=subject.context()),
             f"fit {name}",
-            "take validation=None as none given, and use validation cells only to choose by",
+            "take validation=None where there are none, and cells where there are: they are to choose by (when to "
+            "stop), and may be left unused",
         )
-        predicted(subject, model, cells.control_cells(), cells.perturbations[PAIR], about=name)
+        must_answer(
+            lambda model=model: model.predict(
+                cells.control_cells(), cells.perturbations[PAIR], context=subject.context()
+            ),
+            f"predict {PAIR}, {name}",
+        )
 
 
 def control_in_control_out(subject: Subject) -> None:
@@ -124,12 +135,13 @@ def control_in_control_out(subject: Subject) -> None:
     gap = root_mean_square(mean_of(found) - mean_of(control))
     limit = max(0.25 * unit, standard_error(found, control))
     if gap > limit:
-        raise CheckFailed(
-            f"a perturbation that changes no gene moves the mean by {gap:.2f} (root mean square over genes; at most "
-            f"{limit:.2f} of {unit:.2f}, what perturbations do)",
-            where=f"predict {CONTROL}",
-            mend="return control cells where perturbation.is_control, or refuse it with a HypedError",
-        )
+        with asked_by("prediction_scale"):
+            raise CheckFailed(
+                f"a perturbation that changes no gene moves the mean by {gap:.2f} (root mean square over genes; at "
+                f"most {limit:.2f} of {unit:.2f}, what perturbations do)",
+                where=f"predict {CONTROL}",
+                mend="return the control cells given where perturbation.is_control, or refuse it with InvalidDataError",
+            )
 
 
 def unseen_perturbation(subject: Subject) -> None:
@@ -145,12 +157,12 @@ def unseen_perturbation(subject: Subject) -> None:
         (Perturbation.from_name(SEEN, direction="suppression"), SEEN),
     )
     for perturbation, gene in asked:
-        _, refusal = prediction_or_refusal(subject, model, cells.control_cells(), perturbation)
+        _, refusal = prediction_or_refusal(subject, model, cells.control_cells(), perturbation, mend=UNKNOWN_GENE)
         if refusal is not None and gene not in str(refusal):
             raise CheckFailed(
                 f"refused without naming {gene}: {refusal.message}",
                 where=f"predict {perturbation.name}",
-                mend="name in the error the gene that the model knows nothing of",
+                mend=f"raise InvalidDataError with the gene in its text: {gene} is what the model knows nothing of",
             )
 
 
@@ -160,7 +172,8 @@ def predict_before_fit(subject: Subject) -> None:
     control = cells.control_cells()
     model = subject.make()
     call = lambda: model.predict(control, cells.perturbations[SEEN], context=subject.context())  # noqa: E731
-    result, refusal = ask(call, "predict before fit", "raise hyped_core.errors.UsageError where nothing was learned")
+    mend = "where nothing was learned, let predict raise hyped_core.errors.UsageError(..., mend='call fit or load')"
+    result, refusal = ask(call, "predict before fit", mend)
     if refusal is None:
         check_form(result, control, "predict before fit")
 
@@ -181,11 +194,18 @@ def uncertainty_layers(subject: Subject) -> None:
             raise CheckFailed(
                 "holds values that are not finite, or below 0",
                 where=f"predict {PAIR}, layers[{name!r}]",
-                mend="leave the layer out where nothing is known; call a logarithm log_...",
+                mend="give variances and deviations from 0 up; leave the layer out where they are not known of "
+                "every value, and call a logarithm log_...",
             )
 
 
 CHECKS = (
+    Check(
+        "validation_optional",
+        TASK,
+        "Screens with few perturbations have none to spare for validation, and the model must still learn.",
+        validation_optional,
+    ),
     Check(
         "prediction_form",
         TASK,
@@ -200,16 +220,17 @@ CHECKS = (
         prediction_scale,
     ),
     Check(
+        "predictions_in_any_order",
+        TASK,
+        "A benchmark asks for many perturbations in turn; a prediction that depends on the one before cannot be "
+        "repeated.",
+        invariance.predictions_in_any_order,
+    ),
+    Check(
         "any_number_of_control_cells",
         TASK,
         "Users predict from the cells they have: one donor's seven cells as well as a whole atlas.",
         any_number_of_control_cells,
-    ),
-    Check(
-        "validation_optional",
-        TASK,
-        "Screens with few perturbations have none to spare for validation, and the model must still learn.",
-        validation_optional,
     ),
     Check(
         "control_in_control_out",
@@ -235,5 +256,6 @@ CHECKS = (
         "Downstream code weighs predictions by these layers and breaks on values that no variance can have.",
         uncertainty_layers,
     ),
+    FACTS_ARE_PLAIN,
     *(Check(name, TASK, why, run) for name, why, run in (*invariance.CHECKS, *odd.CHECKS)),
 )

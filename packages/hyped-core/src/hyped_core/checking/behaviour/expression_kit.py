@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hyped_core.checking.behaviour.asking import ask, kept, must_answer
+from hyped_core.checking.behaviour.asking import TYPED, ask, kept, must_answer
+from hyped_core.checking.behaviour.working import comparing
 from hyped_core.checking.compare import dense, difference
-from hyped_core.checking.records import CheckFailed, Subject
+from hyped_core.checking.records import CheckFailed, Subject, asked_by
 from hyped_core.checking.tiny.screen import TinyScreen, tiny_perturbseq
 from hyped_core.context import RunContext
 from hyped_core.design.model import CONTROL, Perturbation
@@ -30,10 +31,13 @@ ROUNDING = {"rtol": 1e-3, "atol": 1e-3}
 """Within which two ways to the same numbers agree: sums in another order, single precision."""
 SEEN, SEEN_PAIR, PAIR, UNSEEN, HALF_SEEN = "G005", "G005+G018", "G005+G044", "G109", "G005+G109"
 """A single and a combination of the training cells, a new combination of seen genes, an unseen gene, one of two."""
+UNKNOWN_GENE = "answer for genes that were not perturbed in training, or raise InvalidDataError that names the gene"
 
 
-def fitted(subject: Subject, train: AnnData | None = None, validation: AnnData | None = None) -> Any:
+def fitted(subject: Subject, train: AnnData | None = None, validation: AnnData | None = None, *, mend: str = "") -> Any:
     """A model after `fit`: a fresh one where ``train`` is given, else one that learned from the screen's cells.
+
+    ``mend`` says what to do where it does not fit.
 
     Raises
     ------
@@ -44,16 +48,17 @@ def fitted(subject: Subject, train: AnnData | None = None, validation: AnnData |
     def fit(context: RunContext) -> Any:
         model = subject.make()
         cells = screen().training_cells() if train is None else train
-        must_answer(lambda: model.fit(cells, validation, context=context), "fit")
+        must_answer(lambda: model.fit(cells, validation, context=context), "fit", mend)
         return model
 
-    return kept(subject, "expression", fit) if train is None else fit(subject.context())
+    with asked_by("validation_optional"):
+        return kept(subject, "expression", fit) if train is None else fit(subject.context())
 
 
 def predicted(
-    subject: Subject, model: Any, control: AnnData, perturbation: Perturbation, *, about: str = ""
+    subject: Subject, model: Any, control: AnnData, perturbation: Perturbation, *, about: str = "", mend: str = ""
 ) -> AnnData:
-    """A prediction of a fitted model, held to its form.
+    """A prediction of a fitted model, held to its form; ``mend`` says what to do where it gives none.
 
     Raises
     ------
@@ -61,48 +66,62 @@ def predicted(
         It refuses, raises, or returns something of another form; ``about`` says what was special.
     """
     where = _where(perturbation, about)
-    result = must_answer(lambda: model.predict(control, perturbation, context=subject.context()), where)
+    result = must_answer(lambda: model.predict(control, perturbation, context=subject.context()), where, mend)
     check_form(result, control, where)
     return result
 
 
 def prediction_or_refusal(
-    subject: Subject, model: Any, control: AnnData, perturbation: Perturbation, *, about: str = ""
+    subject: Subject, model: Any, control: AnnData, perturbation: Perturbation, *, about: str = "", mend: str = TYPED
 ) -> tuple[AnnData | None, HypedError | None]:
     """A prediction held to its form, or the typed error that the model refuses with."""
     where = _where(perturbation, about)
-    result, refusal = ask(lambda: model.predict(control, perturbation, context=subject.context()), where)
+    result, refusal = ask(lambda: model.predict(control, perturbation, context=subject.context()), where, mend)
     if refusal is None:
         check_form(result, control, where)
     return result, refusal
 
 
-def check_form(result: Any, control: AnnData, where: str) -> None:
-    """Refuse what is no AnnData of at least one cell with control's genes in control's order and finite float32."""
+@asked_by("prediction_form")
+def check_form(result: Any, control: AnnData, where: str, *, finite: bool = True) -> None:
+    """Refuse what is no AnnData of at least one cell with control's genes in control's order and (finite) float32."""
     if not hasattr(result, "var_names") or not hasattr(result, "X"):
-        raise CheckFailed(f"returned {type(result).__name__}, expected AnnData", where=where, mend="return an AnnData")
+        raise CheckFailed(
+            f"returned {type(result).__name__}, expected AnnData",
+            where=where,
+            mend="return anndata.AnnData(values.astype('float32'), var=control.var), one row a predicted cell",
+        )
     ours, theirs = list(result.var_names), list(control.var_names)
     if ours != theirs:
         said = "the genes in another order than" if set(ours) == set(theirs) else "other genes than"
         raise CheckFailed(
             f"returned {said} control has ({len(ours)} against {len(theirs)})",
             where=f"{where}, var_names",
-            mend="return control's var_names in control's order",
+            mend="return AnnData(..., var=control.var), with column i of X for control.var_names[i]",
         )
     if result.n_obs == 0:
-        raise CheckFailed("returned no cells", where=where, mend="return at least one cell")
+        raise CheckFailed(
+            "returned no cells",
+            where=where,
+            mend="return predicted cells: as many as control has, or any number from 1",
+        )
     values = result.X
     if values is None or getattr(values, "ndim", 0) != 2:
-        raise CheckFailed("returned no matrix (cells, genes)", where=f"{where}, X", mend="put the cells into X")
+        mend = "put the predicted cells into X: (cells, genes), dense or sparse"
+        raise CheckFailed("returned no matrix (cells, genes)", where=f"{where}, X", mend=mend)
     if values.dtype != np.float32:
-        raise CheckFailed(f"returned {values.dtype}, expected float32", where=f"{where}, X", mend="X.astype('float32')")
+        mend = "give X as float32: AnnData(values.astype('float32'), ...)"
+        raise CheckFailed(f"returned {values.dtype}, expected float32", where=f"{where}, X", mend=mend)
+    if not finite:
+        return
     wrong = ~np.isfinite(dense(values))
     if wrong.any():
         genes = np.asarray(ours, dtype=object)[wrong.any(axis=0)]
         raise CheckFailed(
             f"returned {int(wrong.sum())} NaN or infinite values in {len(genes)} genes, the first {genes[0]}",
             where=f"{where}, X",
-            mend="return finite values: where nothing is known, the control's",
+            mend="return finite values: control's where nothing is known of a gene, and no division by a variance "
+            "or mean that may be 0",
         )
 
 
@@ -111,6 +130,8 @@ def mean_of(cells: AnnData) -> npt.NDArray[np.float64]:
     return dense(cells.X).mean(axis=0, dtype=np.float64)
 
 
+@comparing
+@asked_by("predictions_in_any_order")
 def same_prediction(subject: Subject, ours: AnnData, theirs: AnnData, where: str, what: str, mend: str) -> None:
     """Refuse predictions that differ by more than rounding; ``what`` says what should not have mattered.
 
@@ -122,6 +143,8 @@ def same_prediction(subject: Subject, ours: AnnData, theirs: AnnData, where: str
         raise CheckFailed(f"{what}: {found}", where=where, mend=mend)
 
 
+@comparing
+@asked_by("predictions_in_any_order")
 def same_mean(ours: AnnData, theirs: AnnData, where: str, what: str, mend: str) -> None:
     """Refuse predictions whose means differ by more than chance and a tenth of what perturbations do."""
     gap, unit = root_mean_square(mean_of(ours) - mean_of(theirs)), usual_change()

@@ -17,12 +17,14 @@ from hyped_core.checking.behaviour.expression_kit import (
     screen,
 )
 from hyped_core.checking.compare import dense
-from hyped_core.checking.records import CheckFailed, Subject
+from hyped_core.checking.records import CheckFailed, Subject, asked_by
 from hyped_core.checking.tiny.screen import DOUBLES, SINGLES
 from hyped_core.design.model import CONTROL
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+NAN = "raise hyped_core.errors.InvalidDataError where not numpy.isfinite(X).all(), in fit and in predict"
 
 
 def odd_cells(subject: Subject) -> None:
@@ -40,7 +42,11 @@ def odd_cells(subject: Subject) -> None:
         one.X[:, 2] = 1.5
     model = fitted(subject, train)
     for name in (SEEN, PAIR):
-        predicted(subject, model, control, cells.perturbations[name], about="constant genes, a cell without counts")
+        predicted(
+            subject, model, control, cells.perturbations[name], about="constant genes, a cell without counts",
+            mend="divide by a gene's or cell's deviation or sum only where it is above 0, and take one cell's "
+            "variance as 0",
+        )  # fmt: skip
 
 
 def unknown_covariates(subject: Subject) -> None:
@@ -51,10 +57,12 @@ def unknown_covariates(subject: Subject) -> None:
         one.obs["phase"] = ""
         one.obs["pool"] = ""
     about = "phase and pool unknown"
-    predicted(subject, fitted(subject, train), control, cells.perturbations[PAIR], about=about)
+    mend = "take '' and values of obs.phase and obs.pool that fit did not see as unknown, not as keys that are there"
+    predicted(subject, fitted(subject, train, mend=mend), control, cells.perturbations[PAIR], about=about, mend=mend)
     control.obs["pool"] = "P9"
     model = fitted(subject)
-    predicted(subject, model, control, cells.perturbations[PAIR], about="from a pool that training cells do not have")
+    about = "from a pool that training cells do not have"
+    predicted(subject, model, control, cells.perturbations[PAIR], about=about, mend=mend)
 
 
 def few_perturbations(subject: Subject) -> None:
@@ -87,11 +95,16 @@ def empty_control(subject: Subject) -> None:
     model = fitted(subject)
     where = f"predict {PAIR}, from no control cell"
     call = lambda: model.predict(control, cells.perturbations[PAIR], context=subject.context())  # noqa: E731
-    result, refusal = ask(call, where)
-    if refusal is None and result.n_obs:
+    mend = "return control[:0].copy(), no cell with control's genes, or raise hyped_core.errors.InvalidDataError"
+    with asked_by("any_number_of_control_cells"):
+        result, refusal = ask(call, where, mend)
+    if refusal is not None:
+        return
+    if getattr(result, "n_obs", 1):
         check_form(result, control, where)
-    elif refusal is None and list(result.var_names) != list(control.var_names):
-        raise CheckFailed("returned other genes than control has", where=where, mend="keep control's var_names")
+    elif list(result.var_names) != list(control.var_names):
+        with asked_by("prediction_form"):
+            raise CheckFailed("returned other genes than control has", where=where, mend=mend)
 
 
 def nan_in_cells(subject: Subject) -> None:
@@ -106,32 +119,37 @@ def nan_in_cells(subject: Subject) -> None:
         model = clean
         if place == "train":
             model = subject.make()
-            _, refusal = ask(lambda model=model, train=train: model.fit(train, context=subject.context()), where)
+            _, refusal = ask(lambda model=model, train=train: model.fit(train, context=subject.context()), where, NAN)
             if refusal is not None:
                 continue
         call = lambda model=model, control=control: model.predict(  # noqa: E731
             control, cells.perturbations[PAIR], context=subject.context()
         )
-        result, refusal = ask(call, where)
+        result, refusal = ask(call, where, NAN)
         if refusal is not None:
             continue
+        check_form(result, control, where, finite=False)
         spread = np.delete(~np.isfinite(dense(result.X)), 7, axis=1)
         if spread.any():
-            raise CheckFailed(
-                f"one NaN in one gene made {int(spread.sum())} values of other genes NaN, without a word",
-                where=where,
-                mend="refuse it: raise InvalidDataError where not np.isfinite(X).all()",
-            )
+            with asked_by("prediction_form"):
+                raise CheckFailed(
+                    f"one NaN in one gene made {int(spread.sum())} values of other genes NaN, without a word",
+                    where=where,
+                    mend=NAN,
+                )
 
 
 def _fit_and_predict(subject: Subject, train: AnnData, control: AnnData, about: str) -> None:
     """Fit and predict, either of which may be refused with a typed error."""
     cells = screen()
     model = subject.make()
-    _, refusal = ask(lambda: model.fit(train, context=subject.context()), f"fit, {about}")
+    mend = f"learn from {about}, or raise hyped_core.errors.InvalidDataError from fit, which says what it takes"
+    with asked_by("validation_optional"):
+        _, refusal = ask(lambda: model.fit(train, context=subject.context()), f"fit, {about}", mend)
     if refusal is None:
         for name in (SEEN, PAIR):
-            prediction_or_refusal(subject, model, control, cells.perturbations[name], about=about)
+            with asked_by("unseen_perturbation", "any_number_of_control_cells"):
+                prediction_or_refusal(subject, model, control, cells.perturbations[name], about=about, mend=mend)
 
 
 CHECKS = (

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
+from hyped_core.checking.blame import is_refusal, place_of, said
+from hyped_core.checking.records import CheckFailed, CheckSkipped
 from hyped_core.checking.tiny.movie import TinyMovie, tiny_movie
-from hyped_core.errors import HypedError, MissingDependencyError, MissingHardwareError, PluginError
+from hyped_core.errors import HypedError, MissingDependencyError, MissingHardwareError
 
 T = TypeVar("T")
 
-REFUSE = "raise hyped_core.errors.InvalidDataError with where and mend"
+REFUSE = "raise hyped_core.errors.InvalidDataError that names the argument (where) and what to do (mend)"
 
 
 @cache
@@ -24,16 +25,14 @@ def movie() -> TinyMovie:
     return tiny_movie(0)
 
 
-def called(call: Callable[[], T], where: str) -> T:
-    """What a method gives for valid input.
+def called(call: Callable[[], T], where: str, mend: str = "") -> T:
+    """What a method gives for valid input; ``mend`` says what to do where it raises something.
 
     Raises
     ------
     CheckFailed
         It raised something; where a library or a device is missing the error passes as it is.
     """
-    from hyped_core.checking.behaviour.common import place_of, said
-
     try:
         return call()
     except (CheckFailed, CheckSkipped, MissingDependencyError, MissingHardwareError, MemoryError):
@@ -44,17 +43,19 @@ def called(call: Callable[[], T], where: str) -> T:
         raise CheckFailed(
             said(error) + (f" ({place})" if place else ""),
             where=where,
-            mend=told or "this is valid input, which every user has: make the model work on it",
+            mend=told or mend or f"correct that line: {where} is asked by the contract (hyped_core.contracts)",
         ) from error
 
 
-def done_or_refused(call: Callable[[], T], where: str) -> T | None:
+def done_or_refused(call: Callable[[], T], where: str, mend: str = "handle it") -> T | None:
     """What ``call`` gives, or None where the model refuses with a `HypedError` about its data.
+
+    ``mend`` says how it could be answered instead of refused.
 
     Raises
     ------
     CheckFailed
-        Any other exception: to the user it is a crash. A `PluginError` is one too: it is about the model.
+        Any other exception: to the user it is a crash.
     """
     try:
         return called(call, where)
@@ -62,19 +63,13 @@ def done_or_refused(call: Callable[[], T], where: str) -> T | None:
         error = failed.__cause__
         if error is None:
             raise
-        if isinstance(error, HypedError) and not isinstance(error, PluginError):
+        if is_refusal(error):
             return None
         raise CheckFailed(
             f"{failed.message}; expected a result, or an error about the data (hyped_core.errors.InvalidDataError)",
             where=where,
-            mend=f"handle it, or {REFUSE}",
+            mend=f"{mend}, or {REFUSE}",
         ) from error
-
-
-def needs_repeatable(subject: Subject) -> None:
-    """Skip a check that compares two runs of a model that says they may differ."""
-    if not subject.spec.deterministic:
-        raise CheckSkipped("the model says that the same seed may give other numbers (deterministic=False)")
 
 
 def layouts(array: npt.NDArray) -> Iterator[tuple[str, npt.NDArray]]:
@@ -95,5 +90,5 @@ def as_array(value: Any, method: str) -> npt.NDArray:
     raise CheckFailed(
         f"returned {type(value).__module__}.{type(value).__name__}, expected a numpy array",
         where=method,
-        mend="return numpy.asarray(result), on the CPU",
+        mend="return numpy.asarray(result); of torch result.detach().cpu().numpy()",
     )

@@ -16,9 +16,9 @@ from hyped_core.checking.behaviour.images import (
     done_or_refused,
     layouts,
     movie,
-    needs_repeatable,
 )
-from hyped_core.checking.records import Check, CheckFailed, CheckSkipped, Exercise, Subject
+from hyped_core.checking.behaviour.working import comparing, must_repeat
+from hyped_core.checking.records import Check, CheckFailed, CheckSkipped, Exercise, Subject, asked_by
 from hyped_core.checking.tiny.movie import tiny_movie
 from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta
@@ -36,15 +36,22 @@ def frame(number: int = 2) -> npt.NDArray[np.uint16]:
 
 
 def segmented(
-    subject: Subject, planes: npt.NDArray, *, meta: ImageMeta | None = None, model: Any = None, where: str = HERE
+    subject: Subject,
+    planes: npt.NDArray,
+    *,
+    meta: ImageMeta | None = None,
+    model: Any = None,
+    where: str = HERE,
+    mend: str = "",
 ) -> npt.NDArray[np.int32]:
     """The model's labels of ``planes``, if they have the contract's form; by a fresh model where none is given.
 
-    A check makes one model for all its calls where it can: some take seconds to load.
+    A check makes one model for all its calls where it can: some take seconds to load. ``mend`` says what to do where
+    it raises something.
     """
     model = subject.make() if model is None else model
     told, context = meta or movie().frame_meta(2), subject.context()
-    return checked(called(lambda: model.segment(planes, told, context=context), where), planes.shape[1:], where)
+    return checked(called(lambda: model.segment(planes, told, context=context), where, mend), planes.shape[1:], where)
 
 
 def fresh_labels(subject: Subject, number: int = 2) -> npt.NDArray[np.int32]:
@@ -56,6 +63,7 @@ def fresh_labels(subject: Subject, number: int = 2) -> npt.NDArray[np.int32]:
     return notes[key]
 
 
+@asked_by("labels_form")
 def checked(result: Any, shape: tuple[int, ...], where: str) -> npt.NDArray[np.int32]:
     """Labels, if they are int32 of this shape and not below 0."""
     result = as_array(result, where)
@@ -63,19 +71,25 @@ def checked(result: Any, shape: tuple[int, ...], where: str) -> npt.NDArray[np.i
         raise CheckFailed(
             f"labels of shape {result.shape} for planes of {shape}",
             where=where,
-            mend="return labels (y, x) of the planes' own height and width",
+            mend="return one plane of labels (y, x) for all channels, of the height and width of planes (c, y, x)",
         )
     if result.dtype != np.int32:
-        raise CheckFailed(f"labels are {result.dtype}, expected int32", where=where, mend="labels.astype(numpy.int32)")
+        raise CheckFailed(
+            f"labels are {result.dtype}, expected int32",
+            where=where,
+            mend="return labels.astype(numpy.int32), in which each nucleus has a number of its own",
+        )
     if result.size and result.min() < 0:
         raise CheckFailed(
             f"a label is {int(result.min())}, expected 0 for background and numbers from 1",
             where=where,
-            mend="set borders and background to 0",
+            mend="give borders and background the label 0, and nuclei the numbers from 1",
         )
     return result
 
 
+@comparing
+@asked_by("frames_apart")
 def same(a: npt.NDArray, b: npt.NDArray, what: str, mend: str, where: str) -> None:
     """Fail where two segmentations differ, whatever the nuclei are called, in more than a few pixels."""
     pairs, counts = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1, return_counts=True)
@@ -124,7 +138,8 @@ def labels_contiguous(subject: Subject) -> None:
             raise CheckFailed(
                 f"{len(found)} nuclei have labels up to {int(found[-1])}; there is no {gap}",
                 where=f"{HERE} of frame {number}",
-                mend="number them anew after small ones were dropped: numpy.unique(labels, return_inverse=True)",
+                mend="call n nuclei 1 to n: number them anew after some were dropped, by numpy.unique(labels, "
+                "return_inverse=True) or skimage.segmentation.relabel_sequential",
             )
 
 
@@ -141,7 +156,7 @@ def labels_connected(subject: Subject) -> None:
                     f"label {label} is {parts} pieces, the first within rows {box[0].start} to {box[0].stop - 1} and "
                     f"columns {box[1].start} to {box[1].stop - 1}",
                     where=f"{HERE} of frame {number}",
-                    mend="give each piece a label of its own, or keep the largest (scipy.ndimage.label)",
+                    mend="end with one label for each connected piece, or keep a label's largest (scipy.ndimage.label)",
                 )
 
 
@@ -156,7 +171,8 @@ def empty_frames(subject: Subject) -> None:
                 f"{int(labels.max())} nuclei on {int((labels > 0).sum())} of {labels.size} pixels, "
                 f"where every pixel is {value}",
                 where=where,
-                mend="return zeros where the planes have no contrast",
+                mend="return zeros where the planes have no contrast: a threshold taken from the frame itself "
+                "(Otsu's, a quantile) finds nuclei in every frame",
             )
 
 
@@ -164,7 +180,8 @@ def noise_alone(subject: Subject) -> None:
     """A frame without nuclei gets labels of the usual form, or none."""
     rng = np.random.default_rng(3)
     planes = (100 + 4 * rng.poisson(50, (3, 64, 72))).astype(np.uint16)
-    segmented(subject, planes, where=f"{HERE} of noise alone")
+    mend = "return zeros where no nucleus is found: take no mean, maximum or share of an empty list"
+    segmented(subject, planes, where=f"{HERE} of noise alone", mend=mend)
 
 
 def tiny_frames(subject: Subject) -> None:
@@ -173,7 +190,8 @@ def tiny_frames(subject: Subject) -> None:
     for height, width in ((8, 8), (3, 40), (1, 1), (0, 16)):
         planes = frame()[:, 40 : 40 + height, 40 : 40 + width].copy()
         where = f"{HERE} of shape {planes.shape}"
-        done_or_refused(partial(segmented, subject, planes, model=model, where=where), where)
+        mend = "return zeros of the height and width given for what is smaller than a nucleus or a window"
+        done_or_refused(partial(segmented, subject, planes, model=model, where=where), where, mend)
 
 
 def bad_pixels_in_planes(subject: Subject) -> None:
@@ -184,7 +202,8 @@ def bad_pixels_in_planes(subject: Subject) -> None:
         planes = clean.copy()
         planes[:, 47, 51] = value
         where = f"{HERE} with one pixel {value}"
-        labels = done_or_refused(partial(segmented, subject, planes, model=model, where=where), where)
+        mend = "replace such pixels by the plane's median before anything is computed"
+        labels = done_or_refused(partial(segmented, subject, planes, model=model, where=where), where, mend)
         if labels is None:
             continue
         expected = segmented(subject, clean, model=model) if expected is None else expected
@@ -193,13 +212,13 @@ def bad_pixels_in_planes(subject: Subject) -> None:
             raise CheckFailed(
                 f"one pixel that is {value} moved {moved} pixels into or out of nuclei, which without it have {nuclei}",
                 where=where,
-                mend=f"{REFUSE} where numpy.isfinite(planes) does not hold",
+                mend=f"replace such pixels by the plane's median, or {REFUSE} where not numpy.isfinite(planes).all()",
             )
 
 
 def channel_order(subject: Subject) -> None:
     """Planes are found by ``meta.channels``, in whatever order they come."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     meta, planes, model = movie().frame_meta(2), frame(), subject.make()
     expected = _nuclei(fresh_labels(subject))
     for order in ((2, 0, 1), (1, 2, 0)):
@@ -208,7 +227,7 @@ def channel_order(subject: Subject) -> None:
         where = f"{HERE} with channels {', '.join(names)}"
         found = segmented(subject, planes[list(order)].copy(), meta=turned, model=model, where=where)
         what = f"channels in the order {', '.join(names)} and {', '.join(meta.channels)}"
-        same(found, expected, what, "take planes by meta.channels.index(name)", where)
+        same(found, expected, what, "take each plane as planes[meta.channels.index(name)], not by its place", where)
 
 
 def missing_channels(subject: Subject) -> None:
@@ -223,32 +242,39 @@ def missing_channels(subject: Subject) -> None:
 
 def planes_in_any_memory(subject: Subject) -> None:
     """The numbers decide, not their type, order in memory or stride."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     planes, expected, model = frame(), fresh_labels(subject), subject.make()
     for name, form in layouts(planes):
         where = f"{HERE} in {name}"
-        found = segmented(subject, form, model=model, where=where)
-        same(found, expected, f"{name} and uint16 of the same numbers", "convert to float32 first", where)
+        mend = "begin with planes.astype(numpy.float32), a copy, and take scales from values, not from the dtype"
+        with asked_by("inputs_unmodified"):
+            found = segmented(subject, form, model=model, where=where, mend=mend)
+        same(found, expected, f"{name} and uint16 of the same numbers", mend, where)
 
 
 def frames_apart(subject: Subject) -> None:
     """The labels of a frame do not depend on the frames before it."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     used = subject.make()
     segmented(subject, frame(6) * np.uint16(2), meta=movie().frame_meta(6), model=used)
     where = "segment(planes) after segment(other)"
     found, expected = segmented(subject, frame(), model=used), fresh_labels(subject)
-    same(found, expected, "after another frame, and by a fresh model", "keep nothing of a frame on the model", where)
+    mend = "let segment set nothing on self: levels and sizes are of the frame given, or in the config"
+    same(found, expected, "after another frame, and by a fresh model", mend, where)
 
 
 def unknown_movie(subject: Subject) -> None:
     """Of a movie only the names of its channels have to be known."""
-    segmented(subject, frame(), meta=ImageMeta(channels=movie().channels), where=f"{HERE} with ImageMeta(channels=...)")
+    segmented(
+        subject, frame(), meta=ImageMeta(channels=movie().channels), where=f"{HERE} with ImageMeta(channels=...)",
+        mend="use time_h, pixel size, offset and gain of meta where they are told, and do without where they are None",
+    )  # fmt: skip
 
 
 def _try(subject: Subject, model: Any, planes: npt.NDArray, names: tuple[str, ...], where: str) -> None:
     meta = dataclasses.replace(movie().frame_meta(2), channel="+".join(names), channels=names)
-    done_or_refused(partial(segmented, subject, planes, meta=meta, model=model, where=where), where)
+    call = partial(segmented, subject, planes, meta=meta, model=model, where=where)
+    done_or_refused(call, where, "do without it: ask `name in meta.channels` before meta.channels.index(name)")
 
 
 def _nuclei(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -264,6 +290,7 @@ def _check(name: str, why: str, run: Any) -> Check:
 
 CHECKS = (
     _check("labels_form", "Nuclei are measured where their labels lie; another shape ends the run.", labels_form),
+    _check("frames_apart", "Frames are segmented by several processes, in any order.", frames_apart),
     _check(
         "labels_contiguous",
         "Gaps in the numbers count as nuclei without pixels, or cost memory by the highest number.",
@@ -293,6 +320,5 @@ CHECKS = (
         "Movies come as integers or floats, as views or read-only maps of files; the result must not depend on which.",
         planes_in_any_memory,
     ),
-    _check("frames_apart", "Frames are segmented by several processes, in any order.", frames_apart),
     _check("unknown_movie", "Plain image files say nothing of time, camera or pixel size.", unknown_movie),
 )

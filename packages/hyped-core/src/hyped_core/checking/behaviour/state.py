@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
-from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
-from hyped_core.errors import HypedError
+from hyped_core.checking.behaviour.working import must_agree, observed, repeatable, trained, work
+from hyped_core.checking.blame import is_refusal, place_of, said
+from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject, asked_by
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".ckpt", ".dill", ".h5py-pickle")
 """Suffixes of files that are pickles by custom."""
@@ -15,10 +17,9 @@ DAMAGED_FILES = 12
 """At most so many files of a saved model are damaged in turn."""
 
 
+@asked_by("saves_and_loads")
 def _saved(subject: Subject) -> Path:
     """The folder into which the trained model was saved, anew for each check."""
-    from hyped_core.checking.behaviour.common import observed
-
     model = observed(subject).model
     offered = [name for name in ("save", "load") if callable(getattr(model, name, None))]
     if not offered:
@@ -31,26 +32,43 @@ def _saved(subject: Subject) -> Path:
             mend="offer both save(folder) and load(folder), or neither",
         )
     folder = subject.scratch / "saved"
-    model.save(folder)
+    try:
+        model.save(folder)
+    except Exception as error:
+        raise CheckFailed(
+            f"save(folder) {said(error)}",
+            where=place_of(error) or "save",
+            mend="begin with folder.mkdir(parents=True, exist_ok=True), and write arrays with safetensors and the "
+            "rest as JSON",
+        ) from error
     if not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*")):
-        raise CheckFailed("save(folder) left no file in the folder", where="save", mend="write the state there")
+        raise CheckFailed(
+            "save(folder) left no file in the folder",
+            where="save",
+            mend="write all that predictions depend on into files of `folder`, which need not exist yet",
+        )
     return folder
 
 
 def saves_and_loads(subject: Subject) -> None:
     """A fresh instance that loads what was saved gives the same outputs."""
-    from hyped_core.checking.behaviour.common import compare, observed, repeatable, trained, work
-
     folder = _saved(subject)
     fresh = subject.make()
-    fresh.load(folder)
-    before, after = (work(subject, trained(model), 0) for model in (observed(subject).model, fresh))
-    if repeatable(subject) and (found := compare(subject, before, after)):
+    try:
+        fresh.load(folder)
+    except Exception as error:
         raise CheckFailed(
-            f"a fresh instance that loaded the saved state gives another result: {found}",
-            where="load",
-            mend="save everything that predictions depend on, and read all of it back",
-        )
+            f"given what save wrote, load {said(error)}",
+            where=place_of(error) or "load",
+            mend="let load(folder) read, into an instance that was not fitted, every file that save(folder) writes",
+        ) from error
+    before, after = (work(subject, trained(model), 0) for model in (observed(subject).model, fresh))
+    if repeatable(subject):
+        must_agree(
+            subject, before, after, "a fresh instance that loaded the saved state gives another result", where="load",
+            mend="write in save every attribute that fit sets, and set each of them in load; numbers with all their "
+            "digits",
+        )  # fmt: skip
 
 
 def no_pickle_saved(subject: Subject) -> None:
@@ -91,10 +109,6 @@ def _opens_a_pickle(head: bytes) -> bool:
 
 def damaged_state_refused(subject: Subject) -> None:
     """An empty folder, and each file cut off or replaced in turn, gets a `HypedError` or changes nothing."""
-    import shutil
-
-    from hyped_core.checking.behaviour.common import compare, observed, repeatable, trained, work
-
     folder = _saved(subject)
     empty = subject.scratch / "empty"
     empty.mkdir()
@@ -114,24 +128,22 @@ def damaged_state_refused(subject: Subject) -> None:
             if loaded is not None and repeatable(subject):
                 if expected is None:
                     expected = work(subject, trained(observed(subject).model), 0)
-                if found := compare(subject, expected, work(subject, trained(loaded), 0)):
-                    raise CheckFailed(
-                        f"with {name.as_posix()} {kind} it loads without complaint and gives another result: {found}",
-                        where="load",
-                        mend="check sizes and names of what is read, and raise hyped_core.errors.CorruptFileError",
-                    )
+                must_agree(
+                    subject, expected, work(subject, trained(loaded), 0),
+                    f"with {name.as_posix()} {kind} it loads without complaint and gives another result", where="load",
+                    mend="compare in load the names, shapes and count of what is read with what save writes, and raise "
+                    "hyped_core.errors.CorruptFileError naming the file",
+                )  # fmt: skip
 
 
 def _refused(subject: Subject, folder: Path, what: str, name: Path | None) -> Any:
     """None where loading is refused as it should be; the instance where it loaded."""
-    from hyped_core.checking.behaviour.common import said
-
     fresh = subject.make()
     try:
         fresh.load(folder)
-    except HypedError:
-        return None
     except Exception as error:
+        if is_refusal(error):
+            return None
         raise CheckFailed(
             f"given {what}, load {said(error)}",
             where="load",
@@ -152,13 +164,16 @@ def config_pickles(subject: Subject) -> None:
         raise CheckSkipped("the model has no config")
     config = subject.spec.load_config(dict(getattr(subject.make, "values", {})))
     if sent(config, subject.spec.config) != config:
-        raise CheckFailed("arrives changed in another process", where=subject.spec.config, mend="use plain fields")
+        raise CheckFailed(
+            "arrives changed in another process",
+            where=subject.spec.config,
+            mend="derive it from hyped_core.Params, with fields of numbers, text, lists and None, and no attributes "
+            "beside",
+        )
 
 
 def model_pickles(subject: Subject) -> None:
     """A trained model arrives in another process and gives the same outputs there."""
-    from hyped_core.checking.behaviour.common import compare, observed, repeatable, trained, work
-
     model = observed(subject).model
     if subject.remote:
         raise CheckSkipped("the model runs in a process of its own and is not sent to others")
@@ -166,19 +181,17 @@ def model_pickles(subject: Subject) -> None:
     if not repeatable(subject):
         return
     before, after = (work(subject, trained(one), 0) for one in (model, other))
-    if found := compare(subject, before, after):
-        raise CheckFailed(
-            f"gives another result after it was sent to another process: {found}",
-            where=subject.spec.target,
-            mend="keep state in attributes that are sent along (see __getstate__)",
-        )
+    must_agree(
+        subject, before, after, "gives another result after it was sent to another process",
+        where=subject.spec.target,
+        mend="keep what fit learns in plain attributes of self; where __getstate__ leaves some out, let "
+        "__setstate__ make them again",
+    )  # fmt: skip
 
 
 def sent(value: Any, where: str) -> Any:
     """``value`` as it arrives in another process: what `multiprocessing` does with it. No file is read."""
     from multiprocessing.reduction import ForkingPickler
-
-    from hyped_core.checking.behaviour.common import said
 
     try:
         return ForkingPickler.loads(bytes(ForkingPickler.dumps(value)))
@@ -186,5 +199,6 @@ def sent(value: Any, where: str) -> Any:
         raise CheckFailed(
             f"cannot be sent to another process: {said(error)}",
             where=where,
-            mend="keep no locks, open files, generators or lambdas in attributes",
+            mend="define its class at the top of a module, and keep no locks, open files, generators or lambdas in "
+            "attributes: make them in the method that uses them",
         ) from error

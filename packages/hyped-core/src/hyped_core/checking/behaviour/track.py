@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hyped_core.checking.behaviour.images import REFUSE, done_or_refused, movie, needs_repeatable
+from hyped_core.checking.behaviour.images import REFUSE, done_or_refused, movie
 from hyped_core.checking.behaviour.track_kit import (
     HERE,
     PLAIN,
@@ -20,6 +20,7 @@ from hyped_core.checking.behaviour.track_kit import (
     tracked,
 )
 from hyped_core.checking.behaviour.track_kit import track_check as _check
+from hyped_core.checking.behaviour.working import must_repeat
 from hyped_core.checking.records import CheckFailed, Exercise, Subject
 from hyped_core.checking.tiny.movie import tiny_movie
 from hyped_core.context import RunContext
@@ -48,7 +49,7 @@ EXERCISE = Exercise("track", _inputs, _work)
 
 def rows_kept(subject: Subject) -> None:
     """The given rows in their order, with ``track_id`` and ``parent_id`` as int64."""
-    check_rows(_track(subject), objects(), HERE)
+    _track(subject)
 
 
 def tracked_or_reported(subject: Subject) -> None:
@@ -63,13 +64,15 @@ def tracks_possible(subject: Subject) -> None:
 
 def with_label_images(subject: Subject) -> None:
     """Label images (t, y, x) may be given or not."""
-    tracked(subject, objects(), movie().labels.copy(), where="track(objects, labels)")
+    mend = "label images (t, y, x) are an offer: track every row of objects, with them and with labels=None"
+    tracked(subject, objects(), movie().labels.copy(), where="track(objects, labels)", mend=mend)
 
 
 def plain_columns(subject: Subject) -> None:
     """Intensities are not in every table."""
     where = f"{HERE} with the columns {', '.join(PLAIN)} alone"
-    tracked(subject, objects()[list(PLAIN)].copy(), where=where)
+    mend = "use other columns only where `name in objects`: these six are all that every table has"
+    tracked(subject, objects()[list(PLAIN)].copy(), where=where, mend=mend)
 
 
 def small_tables(subject: Subject) -> None:
@@ -81,7 +84,8 @@ def small_tables(subject: Subject) -> None:
         ("one frame", table[table["frame"] == 3]),
         ("one object in each of two frames", table[table["frame"].isin([2, 3]) & (table["label"] == 1)]),
     ):
-        tracked(subject, chosen.reset_index(drop=True), where=f"{HERE} of {name}")
+        mend = "answer such tables too: no row gives no row, and an object that nothing follows a track of its own"
+        tracked(subject, chosen.reset_index(drop=True), where=f"{HERE} of {name}", mend=mend)
 
 
 def frames_with_gaps(subject: Subject) -> None:
@@ -93,41 +97,44 @@ def frames_with_gaps(subject: Subject) -> None:
         ("without label 2 of frame 4", table[(table["frame"] != 4) | (table["label"] != 2)]),
         ("from frame 20 on", later),
     ):
-        tracked(subject, chosen.reset_index(drop=True), where=f"{HERE} {name}")
+        mend = "go through numpy.unique(objects['frame']), and look objects up by their frame: it is no place in a list"
+        tracked(subject, chosen.reset_index(drop=True), where=f"{HERE} {name}", mend=mend)
 
 
 def row_order(subject: Subject) -> None:
     """The tracks are those of the objects, in whatever order their rows come."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     table = objects()
     turn = np.random.default_rng(5).permutation(len(table))
     where = f"{HERE} with rows in another order"
-    turned = tracked(subject, table.iloc[turn].reset_index(drop=True), where=where)
+    mend = "work on objects.sort_values(['frame', 'label']), and put the result back in the order given"
+    turned = tracked(subject, table.iloc[turn].reset_index(drop=True), where=where, mend=mend)
     back = turned.iloc[np.argsort(turn)].reset_index(drop=True)
-    same_tracks(back, tracked(subject, table), "rows in another order", "sort by frame and label first", where)
+    same_tracks(back, tracked(subject, table), "rows in another order", mend, where)
 
 
 def label_names(subject: Subject) -> None:
     """A label is a number of one frame; it says nothing of the next."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     table = objects()
     rng = np.random.default_rng(7)
     renamed = table.assign(label=table.groupby("frame")["label"].transform(lambda own: rng.permutation(own)))
     where = f"{HERE} with other labels in each frame"
-    found = tracked(subject, renamed, where=where)
+    mend = "link by y_um, x_um and what is measured: a label names a nucleus within its frame alone"
+    found = tracked(subject, renamed, where=where, mend=mend)
     expected = tracked(subject, table).assign(label=renamed["label"])
-    same_tracks(found, expected, "labels by other names", "link by place, not by label", where)
+    same_tracks(found, expected, "labels by other names", mend, where)
 
 
 def place_of_the_origin(subject: Subject) -> None:
     """Coordinates are micrometres of the stage or of the image."""
-    needs_repeatable(subject)
+    must_repeat(subject)
     table = objects()
     moved = table.assign(y_um=table["y_um"] + SHIFT_UM[0], x_um=table["x_um"] + SHIFT_UM[1])
     where = f"{HERE} with y_um + {SHIFT_UM[0]:g}, x_um - {-SHIFT_UM[1]:g}"
-    found = tracked(subject, moved, where=where)
-    expected = tracked(subject, table)
-    same_tracks(found, expected, "coordinates with another origin", "subtract the smallest coordinates first", where)
+    mend = "use differences of y_um and x_um alone, or subtract the smallest of each first"
+    found = tracked(subject, moved, where=where, mend=mend)
+    same_tracks(found, tracked(subject, table), "coordinates with another origin", mend, where)
 
 
 def more_columns(subject: Subject) -> None:
@@ -140,7 +147,8 @@ def more_columns(subject: Subject) -> None:
     table["border"] = table["label"] == 1
     table["score"] = np.where(table["label"] == 2, np.nan, 0.5)
     table.index = pd.Index(np.arange(len(table))[::-1] + 1000)
-    tracked(subject, table, where=f"{HERE} with more columns and an index from {table.index[0]} down")
+    where = f"{HERE} with more columns and an index from {table.index[0]} down"
+    tracked(subject, table, where=where, mend="name the columns that you use: others may be text, categories or NaN")
 
 
 def bad_places(subject: Subject) -> None:
@@ -149,7 +157,8 @@ def bad_places(subject: Subject) -> None:
         table = objects()
         table.loc[20, column] = value
         where = f"{HERE} with {column} = {value} in row 20"
-        result = done_or_refused(partial(answer, subject, table, where=where), where)
+        mend = "leave the object out, with track_id 0 and an unassigned_reason"
+        result = done_or_refused(partial(answer, subject, table, where=where), where, mend)
         if result is None:
             continue
         check_rows(result, table, where)
@@ -158,12 +167,15 @@ def bad_places(subject: Subject) -> None:
             raise CheckFailed(
                 f"the object is in track {int(result['track_id'].iloc[20])}, though nobody knows where it is",
                 where=where,
-                mend=f"{REFUSE}, or leave the object out with an unassigned_reason",
+                mend=f"{mend}, or {REFUSE}",
             )
 
 
 def _track(subject: Subject) -> pd.DataFrame:
-    return answer(subject, objects())
+    """A fresh model's answer for the tiny movie's objects, if its rows are those given."""
+    result = answer(subject, objects())
+    check_rows(result, objects(), HERE)
+    return result
 
 
 CHECKS = (

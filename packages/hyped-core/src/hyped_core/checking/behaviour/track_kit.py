@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hyped_core.checking.behaviour.images import called, movie
-from hyped_core.checking.records import Check, CheckFailed, Subject
+from hyped_core.checking.behaviour.working import comparing
+from hyped_core.checking.records import Check, CheckFailed, Subject, asked_by
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,22 +28,25 @@ def objects() -> pd.DataFrame:
 
 
 def tracked(
-    subject: Subject, table: pd.DataFrame, labels: npt.NDArray | None = None, *, where: str = HERE
+    subject: Subject, table: pd.DataFrame, labels: npt.NDArray | None = None, *, where: str = HERE, mend: str = ""
 ) -> pd.DataFrame:
     """A fresh model's answer for ``table``, if its rows and its tracks are what the contract says."""
-    result = answer(subject, table, labels, where=where)
+    result = answer(subject, table, labels, where=where, mend=mend)
     check_rows(result, table, where)
     check_reported(result, where)
     check_tracks(result, where)
     return result
 
 
-def answer(subject: Subject, table: pd.DataFrame, labels: npt.NDArray | None = None, *, where: str = HERE) -> Any:
-    """A fresh model's answer for a copy of ``table``, as it is."""
+def answer(
+    subject: Subject, table: pd.DataFrame, labels: npt.NDArray | None = None, *, where: str = HERE, mend: str = ""
+) -> Any:
+    """A fresh model's answer for a copy of ``table``, as it is; ``mend`` says what to do where it raises something."""
     model, context = subject.make(), subject.context()
-    return called(lambda: model.track(table.copy(deep=True), labels, context=context), where)
+    return called(lambda: model.track(table.copy(deep=True), labels, context=context), where, mend)
 
 
+@asked_by("rows_kept")
 def check_rows(result: Any, given: pd.DataFrame, where: str) -> None:
     """The rows given, in their order, with whole numbers in two columns more."""
     import pandas as pd
@@ -51,9 +55,10 @@ def check_rows(result: Any, given: pd.DataFrame, where: str) -> None:
         raise CheckFailed(
             f"returned {type(result).__name__}, expected the table of objects with two columns more",
             where=where,
-            mend="return objects.assign(track_id=..., parent_id=...)",
+            mend="return objects.assign(track_id=..., parent_id=...), a DataFrame with all columns of objects",
         )
-    order = "return the given rows in the given order: objects.assign(track_id=..., parent_id=...)"
+    order = "return the given rows, columns and index as they are, with two columns more: "
+    order += "objects.assign(track_id=..., parent_id=...) keeps all of that"
     if len(result) != len(given):
         raise CheckFailed(f"{len(result)} rows for {len(given)} objects", where=where, mend=order)
     for name in given.columns:
@@ -71,7 +76,8 @@ def check_rows(result: Any, given: pd.DataFrame, where: str) -> None:
         raise CheckFailed("the index is another than that of the objects", where=where, mend=order)
     for name in ("track_id", "parent_id"):
         if name not in result.columns:
-            raise CheckFailed(f"there is no column {name!r}", where=where, mend="add it as int64")
+            what = "numbers from 1, 0 for no track" if name == "track_id" else "the mother's track_id, 0 for none"
+            raise CheckFailed(f"there is no column {name!r}", where=where, mend=f"add it as int64: {what}")
         if result[name].dtype != np.int64:
             raise CheckFailed(
                 f"{name} is {result[name].dtype}, expected int64",
@@ -82,10 +88,11 @@ def check_rows(result: Any, given: pd.DataFrame, where: str) -> None:
             raise CheckFailed(
                 f"row {int(result[name].to_numpy().argmin())} has {name} {int(result[name].min())}, expected 0 or more",
                 where=where,
-                mend="0 stands for no track and for no parent",
+                mend=f"number tracks from 1, and let {name} be 0, not a negative number, where there is none",
             )
 
 
+@asked_by("tracked_or_reported")
 def check_reported(result: pd.DataFrame, where: str) -> None:
     """Every object has a track or a reason."""
     left = result["track_id"].to_numpy() == 0
@@ -109,6 +116,7 @@ def check_reported(result: pd.DataFrame, where: str) -> None:
         )
 
 
+@asked_by("tracks_possible")
 def check_tracks(result: pd.DataFrame, where: str) -> None:
     """One object a frame; parents that exist, end before their daughters begin and have few of them."""
     import pandas as pd
@@ -166,6 +174,7 @@ def check_tracks(result: pd.DataFrame, where: str) -> None:
         )
 
 
+@comparing
 def same_tracks(a: pd.DataFrame, b: pd.DataFrame, what: str, mend: str, where: str) -> None:
     """Fail where two tables with the same rows hold different tracks or divisions, whatever the tracks are called."""
     ours, theirs = (_as_rows(table) for table in (a, b))

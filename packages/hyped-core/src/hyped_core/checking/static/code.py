@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -33,7 +34,8 @@ def syntax(package: Package) -> Iterator[Problem]:
     for name, (_, tree) in package.trees.items():
         if isinstance(tree, SyntaxError):
             here = f"{sys.version_info[0]}.{sys.version_info[1]}"
-            yield Problem(f"{name}:{tree.lineno or 1}", f"is not Python {here}: {tree.msg}")
+            mend = "correct the line, or what stands before it"
+            yield Problem(f"{name}:{tree.lineno or 1}", f"is not Python {here}: {tree.msg}", mend)
 
 
 def hyped_imports(package: Package) -> Iterator[Problem]:
@@ -81,7 +83,7 @@ def _pickling(call: ast.Call) -> tuple[str, str] | None:
 def libraries_declared(package: Package) -> Iterator[Problem]:
     """Every library that is imported comes with a dependency, or is named in a model's ``needs`` or ``environment``."""
     known: set[str] | None = None
-    seen: set[str] = set()
+    seen = {error.name for _, error in package.failures if isinstance(error, ModuleNotFoundError)}  # told there
     for name, node, module in _imports(package, guarded=False):
         top = module.partition(".")[0]
         if top in sys.stdlib_module_names or top in (*package.tops, *ALONG, *FAMILY, "hyped_core") or top in seen:
@@ -94,8 +96,20 @@ def libraries_declared(package: Package) -> Iterator[Problem]:
             yield Problem(
                 f"{name}:{node.lineno}",
                 f"imports {top}, which nothing that the package requires brings",
-                f'add "{sorted(providers)[0]}" to dependencies, or to an extra and to needs.modules of the model',
+                f'add "{distribution_of(top)}" to dependencies, or to an extra and to needs.modules of the model',
             )
+
+
+def distribution_of(module: str) -> str:
+    """The distribution to require for a module: one that has it here, else one of its name."""
+    top = module.partition(".")[0]
+    return min(map(normal_name, _providers().get(top, [top])))
+
+
+def closest_module(package: Package, name: str) -> str:
+    """The module of a package whose name is closest to one that is not there; empty where none is close."""
+    close = difflib.get_close_matches(name, list(package.modules), n=1, cutoff=0.7)
+    return close[0] if close else ""
 
 
 def _required(package: Package) -> set[str]:

@@ -6,39 +6,26 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from hyped_core.checking.records import CheckSkipped
-from hyped_core.checking.static.package import Package
 from hyped_core.errors import ParamsError, PluginError, Problem
-from hyped_core.spec import ModelSpec, import_target
+from hyped_core.spec import ModelSpec
 
 _UNKNOWN = "a_key_that_no_config_has"
 _BASE = "derive it from hyped_core.Params"
 
 
-def config(package: Package, spec: ModelSpec) -> Iterator[Problem]:
-    """Every field has a default and a description, unknown keys are refused, and JSON takes it there and back."""
+def config_problems(model: Any, spec: ModelSpec, name: str) -> Iterator[Problem]:
+    """What is wrong with the class that ``ModelSpec.config`` names."""
     from pydantic import BaseModel
 
-    if spec.config is None:
-        raise CheckSkipped("the model has no config")
-    if spec.environment:
-        raise CheckSkipped("the model's libraries are those of its own environment")
-    try:
-        model = import_target(spec.config)
-    except PluginError as error:
-        if absent := spec.needs.missing():
-            raise CheckSkipped(f"needs {', '.join(absent)}, which is not installed") from error
-        yield Problem(f"ModelSpec.config: {spec.config}", error.message, error.mend or "")
-        return
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
-        yield Problem(f"ModelSpec.config: {spec.config}", "is no pydantic model", _BASE)
+        yield Problem(f"ModelSpec.config: {name}", "is no pydantic model", _BASE)
         return
-    yield from _fields(model, spec.config)
+    yield from _fields(model, name)
     if model.model_config.get("extra") != "forbid" or _takes_unknown(model, spec):
-        yield Problem(spec.config, "takes keys that it does not know: a misspelt one is silently ignored", _BASE)
+        yield Problem(name, "takes keys that it does not know: a misspelt one is silently ignored", _BASE)
     if not model.model_config.get("frozen"):
-        yield Problem(spec.config, "can be changed after it was made", f'{_BASE}, or model_config = {{"frozen": True}}')
-    yield from _round_trip(model, spec.config)
+        yield Problem(name, "can be changed after it was made", f'{_BASE}, or model_config = {{"frozen": True}}')
+    yield from _round_trip(model, name)
 
 
 def _fields(model: Any, name: str) -> Iterator[Problem]:
@@ -65,12 +52,17 @@ def _round_trip(model: Any, name: str) -> Iterator[Problem]:
     """The defaults through JSON and back, and the schema."""
     from pydantic import ValidationError
 
-    if any(field.is_required() for field in model.model_fields.values()):
-        return
+    defaults = {
+        field.validation_alias if isinstance(field.validation_alias, str) else key: field.default
+        for key, field in model.model_fields.items()
+        if not field.is_required() and field.default_factory is None
+    }
     try:
-        made = model()
+        made = model.model_validate(defaults)
     except ValidationError as error:
         for item in error.errors():
+            if item["type"] == "missing":
+                continue  # told above
             where = ".".join([name, *map(str, item["loc"])])
             yield Problem(where, f"its default is refused by its own type: {item['msg']}", "correct the default")
         return

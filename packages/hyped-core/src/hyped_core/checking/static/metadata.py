@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from hyped_core.checking.records import CheckSkipped
 from hyped_core.checking.static.package import Package
 from hyped_core.checking.static.records import PackageCheck
+from hyped_core.checking.static.source import FILE
 from hyped_core.errors import Problem
 from hyped_core.plugins.discovery import normal_name
 
@@ -17,6 +18,7 @@ def metadata(package: Package) -> Iterator[Problem]:
     from packaging.specifiers import InvalidSpecifier, SpecifierSet
     from packaging.version import InvalidVersion, Version
 
+    yield from (problem for problem in package.problems if "entry-points" not in problem.where)
     meta = package.distribution.metadata
     where = package.place("version", "Version")
     try:
@@ -46,12 +48,27 @@ def metadata(package: Package) -> Iterator[Problem]:
 
 
 def licence(package: Package) -> Iterator[Problem]:
-    """The package says under which licence it may be used."""
-    meta = package.distribution.metadata
+    """The package says under which licence it may be used, in a way that can be read, and its files of it hold text."""
+    from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+
+    meta, where = package.distribution.metadata, package.place("license", "License-Expression")
+    mend = 'license = "BSD-3-Clause" (an SPDX expression, https://spdx.org/licenses)'
     classified = [c for c in meta.get_all("Classifier") or [] if c.startswith("License ::")]
-    if not (meta.get("License-Expression") or meta.get("License") or classified):
-        where = package.place("license", "License-Expression")
-        yield Problem(where, "no licence is stated", 'license = "BSD-3-Clause" (an SPDX expression)')
+    if expression := meta.get("License-Expression"):
+        try:
+            canonicalize_license_expression(expression)
+        except InvalidLicenseExpression:
+            yield Problem(where, f"{expression!r} is no SPDX expression", mend)
+    elif not (meta.get("License") or classified):
+        if package.folder is not None and meta.get_all("Dynamic"):
+            raise CheckSkipped("the build fills in the licence (project.dynamic)")
+        yield Problem(where, "no licence is stated", mend)
+    for name in meta.get_all("License-File") or [] if package.folder is not None else ():
+        file, mend = package.folder / name, "write the licence's text into it, as hyped plugins new does"
+        if not file.is_file():
+            yield Problem(name, f"is not there, and {FILE} names it", mend)
+        elif not file.read_bytes().strip():
+            yield Problem(name, "is empty", mend)
 
 
 def core_requirement(package: Package) -> Iterator[Problem]:
@@ -66,25 +83,32 @@ def core_requirement(package: Package) -> Iterator[Problem]:
     where = package.place("dependencies", "Requires-Dist")
     major, minor = (*__version__.split("."), "0")[:2]
     upper = f"{major}.{int(minor) + 1}" if major == "0" else str(int(major) + 1)
-    mend = f'dependencies = ["hyped-core>={major}.{minor},<{upper}"]'
-    found = []
+    mend = f'write "hyped-core>={major}.{minor},<{upper}" in dependencies'
+    said = False
     for text in package.distribution.metadata.get_all("Requires-Dist") or []:
         try:
             requirement = Requirement(text)
         except InvalidRequirement:
-            continue  # `metadata` says so
-        if normal_name(requirement.name) == "hyped-core" and "extra" not in str(requirement.marker or ""):
-            found.append(requirement)
-    if not found:
-        yield Problem(where, "hyped-core is not required", mend)
-    for requirement in found:
+            said = said or normal_name(text).startswith("hyped-core")  # `metadata` says that it cannot be read
+            continue
+        if normal_name(requirement.name) != "hyped-core" or "extra" in str(requirement.marker or ""):
+            continue
+        said = True
         operators = {clause.operator for clause in requirement.specifier}
-        if not operators & {">=", ">", "==", "~=", "==="}:
-            yield Problem(where, f"'{requirement}' has no lower bound", mend)
-        if not operators & {"<", "<=", "==", "~=", "==="}:
-            yield Problem(where, f"'{requirement}' has no upper bound: a later hyped-core may break it", mend)
+        missing = [] if operators & {">=", ">", "==", "~=", "==="} else ["no lower bound"]
+        missing += [] if operators & {"<", "<=", "==", "~=", "==="} else ["no upper bound: a later one may break it"]
+        if not requirement.specifier.contains(__version__, prereleases=True):
+            yield Problem(where, f"'{requirement}' leaves out hyped-core {__version__}, which is installed", mend)
+        elif missing:
+            yield Problem(where, f"'{requirement}' has {' and '.join(missing)}", mend)
+    if not said:
+        yield Problem(where, "hyped-core is not required", mend)
     for refusal in requirement_refusals(package.distribution):
-        yield Problem(where, refusal.reason, refusal.mend)
+        if refusal.reason.startswith("requires Python"):
+            mend = "state the Pythons it is for, and check it in one of them"
+            yield Problem(package.place("requires-python", "Requires-Python"), refusal.reason, mend)
+        elif refusal.reason.startswith("requires ") and not refusal.reason.startswith("requires hyped-core "):
+            yield Problem(where, refusal.reason, "take it out: a plugin needs hyped-core alone")
 
 
 CHECKS = (

@@ -2,37 +2,56 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from hyped_core.checking.records import CheckSkipped
-from hyped_core.checking.static import config
+from hyped_core.checking.static.code import closest_module, distribution_of, libraries_declared
+from hyped_core.checking.static.config import config_problems
 from hyped_core.checking.static.package import Package
+from hyped_core.checking.static.places import error_place
 from hyped_core.checking.static.records import ModelCheck
 from hyped_core.errors import PluginError, Problem
 from hyped_core.spec import ModelSpec, import_target
 
+LONGEST_LICENCE = 100
+"""Characters of a licence's name; more are its text."""
 
-def described(package: Package, spec: ModelSpec) -> Iterator[Problem]:
-    """A model has a summary and a licence."""
+
+def described(package: Package, spec: ModelSpec) -> Iterator[Problem | str]:
+    """A model has a summary and the name of a licence; where that is not its package's, this is said."""
     if not spec.summary.strip():
         yield Problem("ModelSpec.summary", "is empty", "say in one line what the model does")
-    if not spec.licence.strip():
+    licence, stated = spec.licence.strip(), package.distribution.metadata.get("License-Expression") or ""
+    if not licence:
         mend = 'licence="BSD-3-Clause", and that of its weights where they differ'
         yield Problem("ModelSpec.licence", "is empty", mend)
+    elif "\n" in licence or len(licence) > LONGEST_LICENCE:
+        mend = 'give its name, licence="BSD-3-Clause", and put the text into the file LICENSE'
+        yield Problem("ModelSpec.licence", f"is a text of {len(licence)} characters", mend)
+    elif stated.lower() not in licence.lower() and licence.lower() not in re.split(r"[\s()]+", stated.lower()):
+        yield (
+            f"its licence {licence} is not that of its package ({stated}): right where weights or another's code have "
+            "one of their own, and then the README says what is under which"
+        )
 
 
 def target(package: Package, spec: ModelSpec) -> Iterator[Problem]:
     """The target can be imported, and its methods take what the contract gives."""
     from hyped_core.contracts import PROTOCOLS, REQUIRED_METHODS
 
-    made = _imported(spec, spec.target, "ModelSpec.target")
+    made = imported(package, spec, spec.target, "ModelSpec.target")
     if isinstance(made, Problem):
         yield made
         return
     if not callable(made):
-        yield Problem(f"ModelSpec.target: {spec.target}", f"is {type(made).__name__}, expected a class")
+        mend = f"name a class with {', '.join(REQUIRED_METHODS.get(spec.task, ()))}".removesuffix(" with ")
+        reason = f"is of the type {type(made).__name__}, expected a class"
+        yield Problem(f"ModelSpec.target: {spec.target}", reason, mend)
         return
     yield from _constructor(made, spec)
     protocol = PROTOCOLS.get(spec.task)
@@ -70,8 +89,9 @@ _OPTIONAL: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def _imported(spec: ModelSpec, name: str, field: str) -> Any:
-    """What an import string names, or the problem with it; skips where a library the model needs is absent."""
+def imported(package: Package, spec: ModelSpec, name: str, field: str) -> Any:
+    """What an import string names, or the problem with it; skips where a library the model needs is absent, and where
+    another check or field says the same."""
     absent = spec.needs.missing()
     if spec.environment:
         raise CheckSkipped("the model's libraries are those of its own environment")
@@ -80,7 +100,36 @@ def _imported(spec: ModelSpec, name: str, field: str) -> Any:
     except PluginError as error:
         if absent:
             raise CheckSkipped(f"needs {', '.join(absent)}, which is not installed") from error
-        return Problem(f"{field}: {name}", error.message, error.mend or "")
+        return _unimportable(package, spec, name, field, error)
+
+
+def _unimportable(package: Package, spec: ModelSpec, name: str, field: str, error: PluginError) -> Problem:
+    """The problem with an import string, where it has to be mended."""
+    where, cause = f"{field}: {name}", error.__cause__
+    module, _, attribute = name.partition(":")
+    here = error_place(package, cause)
+    if isinstance(cause, AttributeError) and not here:
+        offered = [key for key, value in vars(sys.modules[module]).items() if inspect.isclass(value)]
+        close = difflib.get_close_matches(attribute, offered, n=1)
+        own = [key for key in offered if getattr(sys.modules[module], key).__module__ == module]
+        mend = f"did you mean {module}:{close[0]}?" if close else f"classes of {module}: {', '.join(own) or 'none'}"
+        return Problem(where, f"{module} has no {attribute!r}", mend)
+    if field != "ModelSpec.target" and module == spec.target.partition(":")[0]:
+        raise CheckSkipped(f"{module} cannot be imported: see the check 'target'") from error
+    if isinstance(cause, SyntaxError) and here:
+        raise CheckSkipped(f"{here} is not Python: see the check 'syntax'") from error
+    absent = cause.name if isinstance(cause, ModuleNotFoundError) else None
+    if absent and absent.partition(".")[0] in package.tops:
+        close = closest_module(package, absent)
+        mend = f"did you mean {close}?" if close else f"modules: {', '.join(package.modules)}"
+        return Problem(f"{here}: {absent}" if here else where, f"there is no module {absent}", mend)
+    if absent:
+        top = absent.partition(".")[0]
+        if any(problem.message.startswith(f"imports {top},") for problem in libraries_declared(package)):
+            raise CheckSkipped(f"{absent} is not installed: see the check 'libraries_declared'") from error
+        mend = f"pip install {distribution_of(absent)}; where users may lack it, name it in needs.modules"
+        return Problem(here or where, f"imports {absent}, which is not installed", mend)
+    return Problem(here or where, error.message, "make its import work")
 
 
 def _constructor(made: Any, spec: ModelSpec) -> Iterator[Problem]:
@@ -92,8 +141,10 @@ def _constructor(made: Any, spec: ModelSpec) -> Iterator[Problem]:
     try:
         signature.bind(*given)
     except TypeError as error:
-        called = "without arguments" if spec.config is None else "with the config"
-        yield Problem(f"{spec.target}{signature}", f"cannot be called {called}: {error}", "def __init__(self, config)")
+        called, mend = "with the config", "def __init__(self, config)"
+        if spec.config is None:
+            called, mend = "without arguments", 'def __init__(self), or config="package.module:Config" in the ModelSpec'
+        yield Problem(f"{spec.target}{signature}", f"cannot be called {called}: {error}", mend)
 
 
 def _misfit(method: Any, wanted: Any) -> str:
@@ -152,7 +203,13 @@ def sources(package: Package, spec: ModelSpec) -> Iterator[Problem]:
     try:
         found = undeclared_modules(spec)
     except PluginError as error:
-        yield Problem(f"ModelSpec.sources: {error.where}", error.message, error.mend or "")
+        absent = str(error.where)
+        for field in ("target", "config"):
+            if (getattr(spec, field) or "").partition(":")[0] == absent:
+                raise CheckSkipped(f"there is no module {absent}: see the check {field!r}") from error
+        close = closest_module(package, absent)
+        mend = f"did you mean {close}?" if close else "name modules of the package by their dotted names"
+        yield Problem(f"ModelSpec.sources: {absent}", error.message, mend)
         return
     except SyntaxError as error:
         raise CheckSkipped("a file is not Python: see the check 'syntax'") from error
@@ -161,25 +218,41 @@ def sources(package: Package, spec: ModelSpec) -> Iterator[Problem]:
         yield Problem("ModelSpec.sources", f"{', '.join(found)} not named", f"sources=({listed},)")
 
 
+def config(package: Package, spec: ModelSpec) -> Iterator[Problem]:
+    """Every field has a default and a description, unknown keys are refused, and JSON takes it there and back."""
+    if spec.config is None:
+        raise CheckSkipped("the model has no config")
+    made = imported(package, spec, spec.config, "ModelSpec.config")
+    if isinstance(made, Problem):
+        yield made
+    else:
+        yield from config_problems(made, spec, spec.config)
+
+
 def expected_failures(package: Package, spec: ModelSpec) -> Iterator[Problem]:
     """Failures that are expected are of checks that there are."""
     from hyped_core.checking.catalogue import checks_of
     from hyped_core.checking.expected import all_expected, unknown_names
-    from hyped_core.spec import TASKS
 
-    if spec.task not in TASKS:
+    try:
+        checks_of(spec.task)
+    except PluginError as error:
         if spec.expected_failures:
-            yield Problem("ModelSpec.expected_failures", "core has no checks of this task", "leave it empty")
+            yield Problem("ModelSpec.expected_failures", f"there are no checks: {error.message}", "leave it empty")
         return
-    checks_of(spec.task)
-    yield from unknown_names(spec, all_expected(spec, package.folder))
+    try:
+        expected = all_expected(spec, package.folder)
+    except PluginError as error:
+        yield Problem(error.where or "", error.message, error.mend or "")
+    else:
+        yield from unknown_names(spec, expected)
 
 
 CHECKS = (
     ModelCheck("described", "Users choose a model by its summary, and may use it by its licence.", described),
     ModelCheck("target", "A model whose methods cannot be called as the contract says fails at its first use.", target),
     ModelCheck("config", "Users set parameters by name in YAML: each needs a default, a type and a sentence, and a "
-               "misspelt one has to be an error.", config.config),
+               "misspelt one has to be an error.", config),
     ModelCheck("needs", "Users without an optional library need the command that installs it.", needs),
     ModelCheck("sources", "A change in a module that is not named leaves old results in place.", sources),
     ModelCheck("expected_failures", "An excuse for a check that does not exist excuses nothing.", expected_failures),

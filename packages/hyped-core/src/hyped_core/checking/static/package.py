@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import Distribution, EntryPoint, distribution
 from pathlib import Path
 
-from hyped_core.errors import PluginError
-from hyped_core.plugins.discovery import normal_name
-from hyped_core.plugins.folder import FolderDistribution, use_folder
-from hyped_core.plugins.hookspecs import PROJECT
+from hyped_core.checking.static.source import FILE, place, read_source
+from hyped_core.checking.static.trial import WAIT_S, Trial, tried
+from hyped_core.errors import PluginError, Problem
+from hyped_core.plugins.acceptance import misspelt_hooks
+from hyped_core.plugins.folder import FolderDistribution, put_on_path, use_folder
+from hyped_core.plugins.hookspecs import HOOKS, PROJECT
 from hyped_core.plugins.host import PluginHost
 from hyped_core.spec import ModelSpec
 
@@ -23,22 +27,18 @@ class Package:
     Attributes
     ----------
     distribution : its metadata.
+    problems : what keeps its source folder from being installed as a plugin.
+    wait : seconds that an import of its modules may take.
     """
 
     distribution: Distribution
-    _files: dict[str, tuple[Path, ast.Module | SyntaxError]] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    wait: float = WAIT_S
 
     @property
     def name(self) -> str:
         """The distribution's name."""
         return self.distribution.metadata.get("Name") or "unknown"
-
-    @property
-    def own(self) -> bool:
-        """Whether it is one of HYPED's own."""
-        from hyped_core.plugins.compatibility import FAMILY
-
-        return normal_name(self.name) in FAMILY
 
     @property
     def folder(self) -> Path | None:
@@ -48,27 +48,76 @@ class Package:
     def place(self, project: str, header: str) -> str:
         """Where a field of the metadata is written: in pyproject.toml, or in the installed METADATA."""
         if self.folder is not None:
-            return f"pyproject.toml: project.{project}"
+            return place(self.folder / FILE, project)
         return f"METADATA of {self.name}: {header}"
+
+    def point_place(self, point: EntryPoint) -> str:
+        """Where an entry point is written."""
+        where = self.place(f"entry-points.{PROJECT}.{point.name}", "entry_points.txt")
+        return f'{where} = "{point.value}"'
 
     @cached_property
     def points(self) -> list[EntryPoint]:
-        """Its entry points of the group ``hyped``."""
-        return [point for point in self.distribution.entry_points if point.group == PROJECT]
+        """Its entry points of the group ``hyped`` that can be read."""
+        found = [point for point in self.distribution.entry_points if point.group == PROJECT]
+        return [point for point in found if point.pattern.match(point.value)]
 
     @cached_property
     def tops(self) -> list[str]:
-        """Top-level modules of its own: those that its entry points name."""
-        return sorted({point.module.partition(".")[0] for point in self.points})
+        """Top-level modules of its own: those that its entry points name, or all of its source folder."""
+        named = sorted({point.module.partition(".")[0] for point in self.points})
+        if not isinstance(self.distribution, FolderDistribution):
+            return named
+        source = self.distribution.source
+        here = [top for top in named if (source / top).is_dir() or (source / f"{top}.py").is_file()]
+        return here or sorted(path.parent.name for path in source.glob("*/__init__.py") if path.parent.name != "tests")
+
+    def trial(self, module: str) -> Trial:
+        """How one of its modules does in a process of its own."""
+        return tried(module, self.wait)
 
     @cached_property
+    def _loaded(self) -> tuple[PluginHost, list[tuple[EntryPoint, BaseException | Trial]]]:
+        host = PluginHost((), block=(), strict=False)
+        failures: list[tuple[EntryPoint, BaseException | Trial]] = []
+        for point in self.points:
+            trial = self.trial(point.module)
+            if trial.fate:
+                failures.append((point, trial))
+                continue
+            try:
+                module = point.load()
+                for name, _ in misspelt_hooks(module):  # `contributions` says so; what it gives is looked at too
+                    for hook in difflib.get_close_matches(name, HOOKS, n=1):
+                        if not hasattr(module, hook):
+                            setattr(module, hook, getattr(module, name))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001  a plugin's code may raise anything
+                failures.append((point, error))
+            else:
+                host.register(module, point.name, self.name, self.distribution.version).module = point.value
+        return host, failures
+
+    @property
     def host(self) -> PluginHost:
-        """A host that has loaded this plugin and no other; imports its module."""
-        return PluginHost(self.points, block=(), strict=False)
+        """A host that has loaded this plugin, whatever its metadata require, and no other; imports its modules."""
+        return self._loaded[0]
+
+    @property
+    def failures(self) -> list[tuple[EntryPoint, BaseException | Trial]]:
+        """Entry points that cannot be loaded, with the error, or the trial that took its process along."""
+        return self._loaded[1]
 
     def models(self) -> list[ModelSpec]:
-        """The models that it announces and that can be taken."""
-        return [item.spec for item in self.host.collect("hyped_models")]
+        """The models that it announces and that can be taken; where some cannot, those too as they were meant."""
+        from hyped_core.checking.static.announced import meant
+
+        taken = [item.spec for item in self.host.collect("hyped_models")]
+        if any("hyped_models" in plugin.faults for plugin in self.host.plugins):
+            keys = {spec.key for spec in taken}
+            taken += [spec for spec in meant(self) if spec.key not in keys]
+        return taken
 
     @cached_property
     def trees(self) -> dict[str, tuple[Path, ast.Module | SyntaxError]]:
@@ -88,10 +137,26 @@ class Package:
                     found[name] = (path, error if isinstance(error, SyntaxError) else SyntaxError(str(error)))
         return found
 
+    @property
+    def modules(self) -> Iterable[str]:
+        """The dotted names of its files."""
+        return [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in self.trees]
 
-def package_of(folder: str | None, name: str | None) -> Package:
-    """The package of a source folder, or the installed distribution called ``name``."""
-    if folder is not None:
-        return Package(use_folder(Path(folder)))
-    assert name is not None
-    return Package(distribution(name))
+
+def package_of(folder: str | None, name: str | None, limit: float | None = None) -> Package:
+    """The package of a source folder, or the installed distribution called ``name``.
+
+    Parameters
+    ----------
+    limit
+        Seconds that a check may take: an import gets less.
+    """
+    wait = WAIT_S if limit is None else min(WAIT_S, 0.6 * limit)
+    if folder is None:
+        assert name is not None
+        return Package(distribution(name), wait=wait)
+    found, problems = read_source(Path(folder))
+    if problems:
+        put_on_path(found)
+        return Package(found, problems, wait)
+    return Package(use_folder(found.folder), wait=wait)
