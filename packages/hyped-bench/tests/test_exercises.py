@@ -119,7 +119,16 @@ dependencies = ["hyped-core>=0.1,<0.2"]
 share-model = "share_model"
 """
 PLUGIN = """
-from hyped_core import ModelSpec, hookimpl
+from hyped_core import ModelSpec, TaskSpec, hookimpl
+from hyped_core.checking.records import Exercise
+
+COUNTING = Exercise(
+    "counting", lambda seed: {"cells": [seed, 1]}, lambda model, inputs, context: {"n": model.estimate(
+        inputs["cells"], "", context=context)})
+
+@hookimpl
+def hyped_tasks():
+    yield TaskSpec("counting", "share_model:Half", exercise="share_model:COUNTING")
 
 class Half:
     def fit(self, courses, cells, *, harvest_h, context):
@@ -130,7 +139,7 @@ class Half:
 
 @hookimpl
 def hyped_models():
-    for task in ("composition", "stitch"):
+    for task in ("composition", "counting", "stitch"):
         yield ModelSpec("half", task, "share_model:Half", summary="Half", licence="MIT", seeded=False)
 """
 
@@ -144,4 +153,5 @@ def test_a_strangers_model_of_a_task_of_the_benchmark_is_checked(tmp_path: Path)
     told = {(record.model, record.check): (record.status, record.where, record.reason) for record in records}
     assert told["composition/half", "runs"] == ("passed", "", "")
     assert told["composition/half", "inputs_unmodified"][:2] == ("failed", "courses[0]/values")
+    assert told["counting/half", "runs"][0] == told["counting/half", "inputs_unmodified"][0] == "passed"
     assert told["stitch/half", "runs"][0] == "skipped" and "nothing says how" in told["stitch/half", "runs"][2]

@@ -216,6 +216,15 @@ def test_another_environment_is_a_change_of_its_model_alone(lab):
     assert lock_changes(lock, locked(lab)[0]) == ["denoise/blur changed"]
 
 
+def test_another_class_of_the_same_file_is_a_change_of_its_model_alone(lab):
+    (lab / "lablock/blur.py").write_text("class Blur: ...\nclass Sharp: ...\n")
+    lock = lab / "plugins.lock.yaml"
+    lock.write_text(lock_text(locked(lab)[0]))
+    plugin = lab / "lablock_plugin.py"
+    plugin.write_text(plugin.read_text().replace('.blur:Blur"', '.blur:Sharp"'))
+    assert lock_changes(lock, locked(lab)[0]) == ["denoise/blur changed"]
+
+
 @pytest.mark.parametrize(
     "content", [b"def f(:\n", b"x = 1\x00\n", b"\xff\xfe\x00", b"# coding: none\n", b"(" * 5000 + b")" * 5000]
 )

@@ -52,9 +52,9 @@ def lock_entries(host: PluginHost | None = None) -> tuple[dict[str, Any], list[s
 
 
 def _digest(spec: ModelSpec) -> str:
-    """Hash of the model's sources and, where it has one, of the environment that it asks for."""
-    code = source_hash(model_modules(spec))
-    return hashlib.sha256("\0".join((code, *spec.environment)).encode()).hexdigest() if spec.environment else code
+    """Hash of what decides on results: the sources, the classes named in them, the environment asked for."""
+    said = (source_hash(model_modules(spec)), spec.target, spec.config or "", *spec.environment)
+    return hashlib.sha256("\0".join(said).encode()).hexdigest()
 
 
 def lock_text(entries: dict[str, Any]) -> str:
