@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+import logging.config
 import os
 import random
 import socket
 import subprocess
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from hyped_core.checking.catalogue import checks_of
+from hyped_core.checking.children import run_checks
 from hyped_core.checking.records import CheckSkipped
 from hyped_core.checking.report import as_text
 from hyped_core.checking.run import check_model
@@ -29,6 +34,8 @@ from hyped_core.params import Params
 from hyped_core.remote.worker import spec_in, spec_out
 from hyped_core.spec import ModelSpec, Needs
 
+left: list[subprocess.Popen] = []
+over = threading.Event()
 COMMON = [check.name for check in checks_of("denoise") if len(check.tasks) == 6]
 
 
@@ -67,8 +74,17 @@ def spec_of(model, **more):
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
-    """Models that write where they stand do so in a folder of the test."""
+    """Models that write where they stand do so in a folder of the test; what they leave running ends with it."""
     monkeypatch.chdir(tmp_path)
+    over.clear()
+    levels = {name: one.disabled for name, one in logging.root.manager.loggerDict.items() if hasattr(one, "disabled")}
+    yield
+    over.set()
+    while left:
+        left[0].kill()
+        left.pop(0).wait()
+    for name, disabled in levels.items():
+        logging.getLogger(name).disabled = disabled
 
 
 def outcomes(model, only=COMMON, make=None, **more):
@@ -276,6 +292,62 @@ class SetsNumpysErrors(Good):
         return super().denoise(stack, meta, context=context)
 
 
+class LeavesAProcess(Good):
+    def denoise(self, stack, meta, *, context):
+        left.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]))
+        return super().denoise(stack, meta, context=context)
+
+
+class LeavesADaemon(Good):
+    def denoise(self, stack, meta, *, context):
+        threading.Thread(target=over.wait, daemon=True, name="watcher").start()
+        return super().denoise(stack, meta, context=context)
+
+
+class WritesByAnother(Good):
+    """A process of its own writes where the model was put to work."""
+
+    def denoise(self, stack, meta, *, context):
+        subprocess.run([sys.executable, "-c", "open('../cache.bin', 'w').close()"], check=True)
+        return super().denoise(stack, meta, context=context)
+
+
+class DisablesLogging(Good):
+    def denoise(self, stack, meta, *, context):
+        logging.disable(logging.CRITICAL)
+        return super().denoise(stack, meta, context=context)
+
+
+class ConfiguresLogging(Good):
+    def denoise(self, stack, meta, *, context):
+        logging.config.dictConfig({"version": 1})  # disables the loggers that there are
+        return super().denoise(stack, meta, context=context)
+
+
+class ConfiguresTheRoot(Good):
+    def denoise(self, stack, meta, *, context):
+        logging.basicConfig(level=logging.DEBUG, force=True)
+        return super().denoise(stack, meta, context=context)
+
+
+class IgnoresWarnings(Good):
+    def denoise(self, stack, meta, *, context):
+        warnings.simplefilter("ignore")
+        return super().denoise(stack, meta, context=context)
+
+
+class ForgetsFilters(Good):
+    def denoise(self, stack, meta, *, context):
+        warnings.resetwarnings()
+        return super().denoise(stack, meta, context=context)
+
+
+class SetsPandas(Good):
+    def denoise(self, stack, meta, *, context):
+        pd.set_option("display.precision", 3)
+        return super().denoise(stack, meta, context=context)
+
+
 class Fails(Good):
     def denoise(self, stack, meta, *, context):
         raise IndexError("no such frame")
@@ -309,6 +381,15 @@ BROKEN = [
     (PhonesHome, "network_unused"),
     (MovesAway, "process_untouched"),
     (SetsNumpysErrors, "process_untouched"),
+    (LeavesAProcess, "process_untouched"),
+    (LeavesADaemon, "process_untouched"),
+    (WritesByAnother, "scratch_alone_written"),
+    (DisablesLogging, "process_untouched"),
+    (ConfiguresLogging, "process_untouched"),
+    (ConfiguresTheRoot, "process_untouched"),
+    (IgnoresWarnings, "process_untouched"),
+    (ForgetsFilters, "process_untouched"),
+    (SetsPandas, "process_untouched"),
     (Fails, "runs"),
 ]
 
@@ -336,6 +417,37 @@ def test_a_model_that_does_not_run_is_one_problem_with_the_authors_line():
     assert found["runs"].where.startswith("test_check_common.py:")
     rest = [r for name, r in found.items() if name != "runs"]
     assert {r.status for r in rest} == {"skipped"}
+
+
+def test_threads_that_libraries_keep_and_filters_of_their_own_are_fine():
+    class Usual(Good):
+        def denoise(self, stack, meta, *, context):
+            warnings.filterwarnings("ignore", message="of a library of mine")
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            thread = threading.Thread(target=over.wait, args=(0.2,))  # about to end
+            thread.start()
+            threading.Thread(target=over.wait, daemon=True, name="zarr_io").start()
+            return super().denoise(stack, meta, context=context)
+
+    assert outcomes(Usual, only=["process_untouched"])["process_untouched"].status == "passed"
+
+
+def test_what_is_left_is_named_and_put_back():
+    filters, level = list(warnings.filters), logging.root.level
+    handlers, precision = list(logging.root.handlers), pd.get_option("display.precision")
+    assert "time.sleep(600)" in failures(LeavesAProcess)["process_untouched"].reason
+    assert "watcher" in failures(LeavesADaemon)["process_untouched"].reason
+    for model, said in (
+        (DisablesLogging, "logging.disable"),
+        (ConfiguresLogging, "are disabled"),
+        (ConfiguresTheRoot, "root logger"),
+        (IgnoresWarnings, "action 'ignore'"),
+        (ForgetsFilters, "filters of warnings are gone"),
+        (SetsPandas, "display.precision"),
+    ):
+        assert said in failures(model)["process_untouched"].reason
+    assert list(warnings.filters) == filters and logging.root.level == level and logging.root.manager.disable == 0
+    assert list(logging.root.handlers) == handlers and pd.get_option("display.precision") == precision
 
 
 def test_what_a_message_says_is_where_and_what():
@@ -563,3 +675,42 @@ def test_expected_failures_need_to_fail():
     assert records["runs"].status == "stale"
     assert records["runs"].bad
     assert "expected_failures" in records["runs"].mend
+
+
+SPOILS_AND_CRASHES = """
+import os
+import sys
+
+import numpy as np
+
+sys.path.insert(0, {tests!r})
+from test_check_common import Good
+
+
+class Model(Good):
+    def load(self, folder):
+        print("loading")
+        super().load(folder)
+
+    def denoise(self, stack, meta, *, context):
+        if not np.isfinite(stack).all():
+            os._exit(3)
+        out = super().denoise(stack, meta, context=context)
+        stack[0, 0, 0] += 1
+        return out
+"""
+
+
+def test_what_was_told_and_printed_before_a_crash_is_known_after_it(tmp_path, monkeypatch):
+    name = f"spoils_and_crashes_{os.getpid()}"
+    (tmp_path / f"{name}.py").write_text(SPOILS_AND_CRASHES.format(tests=str(Path(__file__).parent)))
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = ModelSpec("spoils", "denoise", f"{name}:Model", seeded=False)
+    checks = ["runs", "inputs_unmodified", "saves_and_loads", "bad_pixels", "fit_settles", "stdout_silent"]
+    job = {"kind": "behaviour", "checks": checks, "spec": spec_out(spec), "folder": None, "python": None}
+    found = {record.check: record for record in run_checks(job, spec.key)}
+    assert list(found) == checks
+    assert found["inputs_unmodified"].status == "failed"
+    assert "exit code 3" in found["bad_pixels"].reason
+    assert "see the check 'inputs_unmodified'" in found["fit_settles"].reason
+    assert "while the check 'saves_and_loads' ran" in found["stdout_silent"].reason

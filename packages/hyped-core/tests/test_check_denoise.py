@@ -250,6 +250,8 @@ WRONG = [
     ("camera_units", wrong(lambda r, s: r / np.float32(16383)), "the mean of the stack is"),
     ("camera_units", wrong(lambda r, s: r - np.float32(100)), "the mean of the stack is"),
     ("camera_units", wrong(lambda r, s: r * np.float32(0.3) + np.float32(0.7 * r.mean())), "nuclei are"),
+    ("pixels_in_place", wrong(lambda r, s: np.roll(r, 1, axis=2)), "moved by 0 pixels in y and 1 in x"),
+    ("pixels_in_place", wrong(lambda r, s: np.roll(r, -1, axis=1)), "moved by -1 pixels in y and 0 in x"),
     ("other_cameras", wrong(lambda r, s: np.maximum(r, 0)), "pixels below 0"),
     ("other_cameras", wrong(lambda r, s: r.clip(-9999, 16383)), "16 bits"),
     ("other_cameras", wrong(lambda r, s: r * np.float32(257) if s.dtype == np.uint8 else r), "8 bits"),

@@ -191,6 +191,21 @@ class DenseOtherwise(Good):
         return super().counts(cells) + (0 if sp.issparse(cells.X) else np.arange(cells.n_vars) % 7)
 
 
+class ReadsColumnsAsRows(Good):
+    def counts(self, cells):
+        if sp.issparse(cells.X) and cells.X.format == "csc":
+            return np.resize(cells.X.data, cells.shape).astype(float)
+        return super().counts(cells)
+
+
+class ChangesDense(Good):
+    def counts(self, cells):
+        found = super().counts(cells)
+        if not sp.issparse(cells.X):
+            cells.X[:] = 0
+        return found
+
+
 class ByPlace(Good):
     def known(self, cells):
         return self.counts(cells)
@@ -271,6 +286,8 @@ BROKEN = [
     ("facts_are_plain", HeavyFacts, "cannot be written as JSON"),
     ("count_forms", WholeOnly, "counts as float64: refused"),
     ("count_forms", DenseOtherwise, "dense counts give other rows"),
+    ("count_forms", ReadsColumnsAsRows, "counts by columns (CSC) give other rows"),
+    ("count_forms", ChangesDense, "dense counts are not as they were"),
     ("embedding_genes_by_name", ByPlace, "one gene's counts are taken for another's"),
     ("embedding_gene_order", WeightsByPlace, "other distances between cells"),
     ("labels_unused", ReadsLabels, "labelled cells get other rows"),

@@ -191,6 +191,40 @@ class ReadsStoredOnly(Good):
                 self.shifts[name] = self.shifts[name] + 0.5 * (part.nnz / np.prod(part.shape))
 
 
+class ByPlaceWhereSparse(Good):
+    """Finds genes by name in dense cells, and by place in sparse ones."""
+
+    def predict(self, control, perturbation, *, context):
+        if not sp.issparse(control.X):
+            return super().predict(control, perturbation, context=context)
+        return self.cells(control, dense(control.X) + self.shift(perturbation))
+
+
+class ChangesSparseTraining(Good):
+    def fit(self, train, validation=None, *, context):
+        super().fit(train, validation, context=context)
+        if sp.issparse(train.X):
+            train.X.data[:] = np.expm1(train.X.data)
+
+
+class EmptiesSparseControl(Good):
+    def predict(self, control, perturbation, *, context):
+        made = super().predict(control, perturbation, context=context)
+        if sp.issparse(control.X):
+            control.X.data[:] = 0
+        return made
+
+
+class ReadsColumnsAsRows(Good):
+    def predict(self, control, perturbation, *, context):
+        if sp.issparse(control.X):
+            x = control.X
+            control = anndata.AnnData(x.toarray(), obs=control.obs, var=control.var)
+            if x.format == "csc":
+                control.X = np.resize(x.data, x.shape)
+        return super().predict(control, perturbation, context=context)
+
+
 class WeightsByPlace(Good):
     def fit(self, train, validation=None, *, context):
         super().fit(train, validation, context=context)
@@ -355,10 +389,14 @@ BROKEN = [
     ("uncertainty_layers", NegativeVariance, "layers['variance']"),
     ("facts_are_plain", HeavyFacts, "facts: cannot be written as JSON: Object of type int64"),
     ("facts_are_plain", EndlessFacts, "facts: cannot be written as JSON"),
-    ("sparse_input", DenseOnly, "from sparse cells: raises TypeError"),
+    ("sparse_input", DenseOnly, "from sparse cells (CSR): raises TypeError"),
     ("sparse_input", ReadsStoredOnly, "sparse cells give another prediction"),
+    ("sparse_input", ChangesSparseTraining, "fit, train: sparse cells are not as they were"),
+    ("sparse_input", EmptiesSparseControl, "control: sparse cells are not as they were"),
+    ("sparse_input", ReadsColumnsAsRows, "(CSC): sparse cells give another prediction"),
     ("gene_order", WeightsByPlace, "genes in another order give another prediction"),
     ("genes_by_name", GoesByPlace, "what was learned of one gene is applied to another"),
+    ("genes_by_name", ByPlaceWhereSparse, "sparse cells: what was learned of one gene is applied to another"),
     ("order_of_changes", FirstGeneOnly, "it is G005+G018, and is predicted otherwise"),
     ("order_of_changes", NamesKnown, "it is G005+G018, and is predicted otherwise"),
     ("cell_names", ReadsNames, "cells under other names"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 from hyped_core.checking.plugin import _needed
 from hyped_core.checking.static import all_static
 from hyped_core.testing import make_distribution
+from hyped_core.testing.broken import BROKEN
 
 _spec = importlib.util.spec_from_file_location("check_folders", Path(__file__).parent / "check_folders.py")
 folders = importlib.util.module_from_spec(_spec)
@@ -302,3 +304,82 @@ def test_an_installed_package_is_checked_by_name():
         "metadata": "passed", "entry_point": "passed", "import_light": "passed",
     }  # fmt: skip
     assert {model for model, _ in records(done)} == {"hyped-core"}
+
+
+HARM = ("prints", "changes-folder", "takes-signals", "forks", "bad-end")
+MORE_HARM = (
+    "changes-environment", "raises-warnings", "prints-below", "closes-stdout", "patches-builtins", "reads-stdin",
+    "thread", "leaves-process", "interrupt", "empties-path", "sets-alarm", "lowers-limits", "hides-package",
+    "silences-logging", "changes-umask",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [*HARM, *(pytest.param(kind, marks=pytest.mark.slow) for kind in MORE_HARM)])
+def test_what_a_command_refuses_to_import_fails_here_and_is_refused_afterwards(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("HYPED_CACHE", str(tmp_path / "cache"))
+    site = tmp_path / "site"
+    BROKEN[kind].install(site)
+    name = BROKEN[kind].distribution
+    done = check(name, "--static", "--json", cwd=tmp_path, site=site)
+    assert done.returncode == 4
+    found = records(done)[name, "entry_point"]
+    assert found["status"] == "failed" and BROKEN[kind].reason in found["reason"]
+    assert found["where"].startswith(BROKEN[kind].module) and found["mend"]
+    done = subprocess.run(
+        [*HYPED, "plugins", "list", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(site)},
+    )  # fmt: skip
+    (row,) = [row for row in json.loads(done.stdout) if row["distribution"] == name]
+    assert row["state"] == "broken" and BROKEN[kind].reason in row["reason"]
+
+
+def test_a_process_that_imported_the_plugin_keeps_no_verdict_of_it(tmp_path, monkeypatch):
+    from importlib.metadata import EntryPoint
+
+    from hyped_core.plugins.probe import verdicts
+
+    monkeypatch.setenv("HYPED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "imported_before.py").write_text("")
+    points = [EntryPoint("lab", "imported_before", "hyped")]
+    monkeypatch.setitem(sys.modules, "imported_before", importlib.util)
+    assert verdicts(points)[0].harm == "" and not (tmp_path / "cache").exists()
+    monkeypatch.delitem(sys.modules, "imported_before")
+    assert verdicts(points)[0].harm == "" and len(list((tmp_path / "cache" / "plugins").iterdir())) == 1
+
+
+@pytest.mark.parametrize("form", ["--json", "--verbose"])
+def test_an_interrupt_shows_what_was_found_until_then(tmp_path, form):
+    line = "        __import__('time').sleep(1000)\n        return stack"
+    folder, name = folders.write_plugin(
+        tmp_path, pyproject=('license = "BSD-3-Clause"', ""), model=("        return stack", line)
+    )
+    process = subprocess.Popen(
+        [*HYPED, "plugins", "check", str(folder), form, "--seconds", "100"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "HYPED_PLUGIN_FOLDERS": ""},
+    )  # fmt: skip
+    for said in process.stderr:
+        if said.startswith(f"checking denoise/{name}"):
+            break
+    process.send_signal(signal.SIGTERM)  # which the command takes for an interrupt
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in err
+    if form == "--json":
+        found = json.loads(out)
+        told = {record["check"]: record["status"] for record in found["records"]}
+        assert found["ok"] is False and told["licence"] == "failed" and told["metadata"] == "passed"
+    else:
+        assert "project.license" in out and "1 failed" in out
+
+
+def test_strictness_about_an_installed_plugin_does_not_keep_its_source_from_being_checked(tmp_path, monkeypatch):
+    folder, name = folders.write_plugin(tmp_path)
+    site = tmp_path / "site"
+    make_distribution(site, name, {f"{name}_old": "1 / 0\n"}, entry_points={name: f"{name}_old"})
+    make_distribution(site, "lab", {"lab_plugin": "1 / 0\n"})
+    monkeypatch.setenv("HYPED_STRICT_PLUGINS", "1")
+    done = check(folder, "--static", site=site)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = check("lab", "--static", "--json", cwd=tmp_path, site=site)
+    assert done.returncode == 4 and bad(done) >= {"entry_point"}
+    assert "ZeroDivisionError" in records(done)["lab", "entry_point"]["reason"]

@@ -136,6 +136,10 @@ def gap(labels, planes):
     return np.where(labels > 1, labels + 2, labels).astype(np.int32)
 
 
+def moved(labels, by):
+    return np.pad(labels[:, :-by], ((0, 0), (by, 0)))[:, : labels.shape[1]]
+
+
 def joined(labels, planes):
     return np.where(labels == 3, 2, np.where(labels > 3, labels - 1, labels)).astype(np.int32)
 
@@ -157,6 +161,10 @@ WRONG = [
     ("labels_contiguous", wrong(gap), "labels up to 11; there is no 2"),
     ("labels_connected", wrong(joined), "label 2 is 2 pieces, the first within rows"),
     ("empty_frames", wrong(lambda labels, p: labels if np.ptp(p) else labels + 1), "1 nuclei on 2688 of 2688 pixels"),
+    ("nuclei_in_place", wrong(lambda labels, p: labels[:, ::-1]), "(apart from the others|left and right exchanged)"),
+    ("nuclei_in_place", wrong(lambda labels, p: labels[::-1]), "the labels upside down lie on"),
+    ("nuclei_in_place", wrong(lambda labels, p: moved(labels, 2)), "the labels two pixels further left lie on"),
+    ("nuclei_in_place", wrong(lambda labels, p: np.zeros_like(labels)), "apart from the others, 0 share"),
     ("noise_alone", Noise, "ZeroDivisionError"),
     ("tiny_frames", Crashing, r"of shape \(3, 8, 8\).*IndexError.*or an error about the data"),
     ("bad_pixels_in_planes", Raw, "one pixel that is nan moved 1395"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
@@ -341,3 +342,63 @@ def test_it_is_looked_at_again_where_that_is_asked_for(tmp_path: Path, cache: Pa
     assert state() == "broken", "what was found is kept while the plugin is as it was"
     assert state("--again") == "active"
     assert state() == "active"
+
+
+DETACHED = "subprocess.Popen(['/bin/sh', '-c', 'echo $$ > {pid}; exec sleep 600'], env={{}}, start_new_session=True)"
+FORKED = """
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execve("/bin/sh", ["sh", "-c", "echo $$ > {pid}; exec sleep 600"], {{}})
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere it cannot be told whose it is")
+@pytest.mark.parametrize("way", [DETACHED, FORKED])
+def test_a_process_that_shed_its_environment_is_found_and_ended(tmp_path: Path, cache: Path, way: str):
+    code = "import os, subprocess, time\n" + way.format(pid=tmp_path / "pid") + "\ntime.sleep(0.3)\n"
+    make_distribution(tmp_path / "site", "lab", {"lab_plugin": code})
+    with isolated_host(tmp_path / "site", probe=True) as host:
+        assert host.record("lab").reason == "leaves a process running"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import warnings\nwarnings.simplefilter('ignore')\nwarnings.filterwarnings('error', message='mine')",
+        "import warnings\nclass Mine(UserWarning): pass\nwarnings.simplefilter('error', Mine)",
+        "import numpy\nnumpy.seterr(all='ignore')\nnumpy.random.seed(1)",
+        "import tempfile\ntempfile.gettempdir()",
+        "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'exit'], env={})",
+        "import multiprocessing\nlock = multiprocessing.get_context('spawn').Lock()",
+        "import logging\nlogging.getLogger('lab').setLevel('ERROR')",
+    ],
+)
+def test_what_libraries_do_is_no_harm(tmp_path: Path, cache: Path, code: str):
+    make_distribution(tmp_path / "site", "lab", {"lab_plugin": f"{code}\n"})
+    with isolated_host(tmp_path / "site", probe=True) as host:
+        assert host.record("lab").state == "active", host.record("lab").reason
+
+
+def test_warnings_that_the_user_made_errors_are_no_fault_of_a_plugin(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONWARNINGS", "error::UserWarning")
+    assert imports(folder) == ["child", "here"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["torch", "scanpy", "spatialdata", "laptrack", "btrack", "skimage", "numba"])
+def test_a_library_imported_by_a_plugin_is_no_harm(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, library: str
+):
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    monkeypatch.setenv("HYPED_PROBE_SECONDS", "120")
+    monkeypatch.setenv("HYPED_PROBE_GB", "6")
+    make_distribution(tmp_path / "site", "lab", {"lab_plugin": f"import {library}\n"})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (verdict,) = probe.verdicts([EntryPoint("lab", "lab_plugin", "hyped")])
+    assert verdict.harm == ""

@@ -103,6 +103,7 @@ def test_needs_are_checked_before_the_import():
         lambda: CommandSpec(("a", "b", "c", "d"), "a:b", "x"),
         lambda: CommandSpec(("Bad Word",), "a:b", "x"),
         lambda: TaskSpec("t", "no target"),
+        lambda: TaskSpec("t", "a:B", exercise="no target"),
         lambda: DatasetSpec("d", "manifest.yaml"),
         lambda: HealthCheckSpec("h", "nothing"),
     ],

@@ -69,10 +69,14 @@ def behaviour(job: dict[str, Any], send: Send) -> None:
             create = stack.enter_context(_elsewhere(spec, job))
         block_network()
         maker = Maker(create, quick=spec.quick)
+        known = job.get("known", {})
+        maker.told.update(known.get("told", {}))
+        maker.printed.update(known.get("printed", {}))
         send({"ready": True})
         for name in job["checks"]:
             send({"start": name})
             record = run_check(checks[name], spec, maker, remote=job["python"] is not None)
+            send({"known": {"told": maker.told, "printed": maker.printed}})
             send({"record": record.as_dict()})
             send({"end": name})
 
@@ -99,6 +103,8 @@ def static(job: dict[str, Any], send: Send) -> None:
 
     block_network()
     package = package_of(job["folder"], job["distribution"], job.get("limit"))
+    if "names" in job["checks"]:
+        _ = package.others  # before a check imports the plugin
     send({"ready": True})
     for check in all_static():
         if check.name not in job["checks"]:

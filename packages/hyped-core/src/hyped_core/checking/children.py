@@ -52,15 +52,17 @@ def run_checks(
     limit
         Seconds a check may take.
     """
-    waiting = list(job["checks"])
+    waiting, known = list(job["checks"]), {}
     with in_use(job.get("python") or sys.executable):
         while waiting:
-            with _Child({**job, "checks": waiting}) as child:
+            with _Child({**job, "checks": waiting, "known": known}) as child:
                 yield from child.records(limit, results)
             fate = child.fate
             if fate is None:
                 return
             check = child.current or waiting[0]
+            known = child.known
+            known.setdefault("told", {})[check] = check
             yield failed(who, check, str(job.get("target", "")), fate[0], fate[1], child.spent)
             waiting = waiting[waiting.index(check) + 1 :]
             if check in GATES or not child.ready:
@@ -69,13 +71,17 @@ def run_checks(
 
 
 class _Child:
-    """One child process; afterwards ``fate`` says how it went wrong, with what to do, or is None."""
+    """One child process; afterwards ``fate`` says how it went wrong, with what to do, or is None.
+
+    ``known`` is what the next one, which goes on where this one ended, has to know of the checks before.
+    """
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.fate: tuple[str, str] | None = None
         self.current = ""
         self.ready = False
         self.spent = 0.0
+        self.known: dict[str, Any] = dict(job["known"])
         code = f"import sys; sys.path[:] = {sys.path!r}; from hyped_core.checking.child import main; main()"
         folder = Path(tempfile.mkdtemp(prefix="hyped-check-"))
         variables = {**os.environ, "TMPDIR": str(folder)}  # what it leaves where it is ended goes with the folder
@@ -117,6 +123,8 @@ class _Child:
                 self.current, since, bound = message["start"], time.monotonic(), limit
             elif "record" in message:
                 yield CheckRecord.of(message["record"])
+            elif "known" in message:
+                self.known = message["known"]
             elif "models" in message and results is not None:
                 results.models = message["models"]
             elif "finished" in message:

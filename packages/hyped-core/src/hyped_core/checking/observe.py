@@ -1,7 +1,8 @@
 """One run of a model with everything watched that a caller would notice: prints, files, network, random state, threads.
 
-Files and network are seen through Python's audit events, so what a C library does on its own is seen only where it
-leaves a file in the working folder. This is a help for authors, no sandbox.
+Files and network are seen through Python's audit events, so what a C library or another process does on its own is
+seen only where it leaves a file in the working folder, or beside the scratch folder. This is a help for authors, no
+sandbox.
 """
 
 from __future__ import annotations
@@ -9,19 +10,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import random
 import sys
-import threading
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hyped_core.checking.printed import captured
 from hyped_core.checking.records import Exercise
+from hyped_core.checking.surroundings import Surroundings, random_states, restore_random, same_state
 
 NO_NETWORK = "the network may not be used while a model is checked"
 _LOCAL = {"localhost", "127.0.0.1", "::1", "", None}
@@ -184,14 +181,15 @@ def observe(make: Any, exercise: Exercise, context: Any, cwd: Path) -> Observati
     told = Told()
     cwd.mkdir(parents=True, exist_ok=True)
     found = Observation(model, {})
-    modules = set(sys.modules)
+    modules, beside = set(sys.modules), _beside(context.scratch)
     with captured() as printed, _kept(cwd) as kept, watched() as watch:
         found.outputs = exercise.work(model, inputs, _with(context, told))
         found.random, found.process = kept()
     found.outputs = copy_of(found.outputs)
     found.changed = difference(before, inputs) or ""
     found.printed = printed()
-    found.written = _foreign(watch.written, context.scratch) or tuple(str(p) for p in cwd.rglob("*"))
+    left = sorted(_beside(context.scratch) - beside)
+    found.written = _foreign(watch.written, context.scratch) or _foreign(left, context.scratch)
     found.removed = _foreign(watch.removed, context.scratch)
     found.contacted = tuple(dict.fromkeys(watch.contacted))
     found.loops = tuple(told.loops)
@@ -203,6 +201,11 @@ def _with(context: Any, progress: Any) -> Any:
     from dataclasses import replace
 
     return replace(context, progress=progress)
+
+
+def _beside(scratch: Path) -> set[str]:
+    """What lies in the check's own folder: the scratch folder, the working folder and what nobody asked for."""
+    return {str(path) for path in scratch.parent.rglob("*")}
 
 
 def _foreign(paths: list[str], scratch: Path) -> tuple[str, ...]:
@@ -218,80 +221,27 @@ def _foreign(paths: list[str], scratch: Path) -> tuple[str, ...]:
     return tuple(kept)
 
 
-def random_states() -> dict[str, Any]:
-    """The global generators of the libraries that are loaded."""
-    states: dict[str, Any] = {"random": random.getstate(), "numpy.random": np.random.get_state()}  # noqa: NPY002
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "random"):
-        states["torch"] = torch.random.get_rng_state()
-    return states
-
-
-def restore_random(states: dict[str, Any]) -> None:
-    """Put the global generators back."""
-    random.setstate(states["random"])
-    np.random.set_state(states["numpy.random"])  # noqa: NPY002
-    if "torch" in states:
-        sys.modules["torch"].random.set_rng_state(states["torch"])
-
-
-def shake_random(number: int) -> None:
-    """Seed the global generators, so that who draws from them draws something else than before."""
-    random.seed(number)
-    np.random.seed(number)  # noqa: NPY002
-    torch = sys.modules.get("torch")
-    if torch is not None and hasattr(torch, "random"):
-        torch.random.manual_seed(number)
-
-
-def _same_state(a: Any, b: Any) -> bool:
-    if isinstance(a, tuple):
-        return all(_same_state(x, y) for x, y in zip(a, b, strict=True))
-    return bool(np.array_equal(np.asarray(a), np.asarray(b)))
-
-
 @contextlib.contextmanager
 def process_kept() -> Iterator[None]:
-    """Working folder, variables, numpy's error handling, warning filters and random state are put back at the end."""
-    states = random_states()
-    folder, variables = Path.cwd(), dict(os.environ)
-    errors, shown = np.geterr(), list(warnings.filters)
+    """The process is put back at the end (`Surroundings.restore`), its global random generators too."""
+    states, before = random_states(), Surroundings()
     try:
         yield
     finally:
-        os.chdir(folder)
+        before.restore()
         restore_random(states)
-        np.seterr(**errors)
-        warnings.filters[:] = shown
-        for name in {*variables, *os.environ}:
-            if name not in variables:
-                del os.environ[name]
-            elif variables[name] != os.environ.get(name):
-                os.environ[name] = variables[name]
 
 
 @contextlib.contextmanager
 def _kept(cwd: Path) -> Iterator[Any]:
     """`process_kept`, in the folder ``cwd``; yields a function that says what is not as it was."""
     with process_kept():
-        states, variables, errors = random_states(), dict(os.environ), np.geterr()
-        threads = set(threading.enumerate())
         os.chdir(cwd)
+        states, before = random_states(), Surroundings()
 
         def changes() -> tuple[tuple[str, ...], tuple[str, ...]]:
             now = random_states()
-            drawn = tuple(name for name, state in states.items() if not _same_state(state, now[name]))
-            process = []
-            if Path.cwd().resolve() != cwd.resolve():
-                process.append(f"the working folder is now {Path.cwd()}")
-            different = sorted(k for k in {*variables, *os.environ} if variables.get(k) != os.environ.get(k))
-            if different:
-                process.append(f"the environment variables {', '.join(different)} changed")
-            if np.geterr() != errors:
-                process.append("numpy's handling of floating-point errors changed (np.seterr)")
-            left = [t.name for t in set(threading.enumerate()) - threads if t.is_alive() and not t.daemon]
-            if left:
-                process.append(f"threads still run: {', '.join(sorted(left))}")
-            return drawn, tuple(process)
+            drawn = tuple(name for name, state in states.items() if not same_state(state, now[name]))
+            return drawn, tuple(before.changes())
 
         yield changes

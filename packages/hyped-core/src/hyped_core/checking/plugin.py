@@ -199,12 +199,15 @@ def _behaviour(
     model: dict[str, Any], target: Target, only: Sequence[str], install: bool, limit: float, say: Callable[[str], None]
 ) -> Iterator[CheckRecord]:
     from hyped_core.checking.catalogue import checks_of
+    from hyped_core.plugins.folder import use_folder
     from hyped_core.remote.worker import spec_in
 
     spec = spec_in(model)
     if target.models is not None and spec.key not in target.models:
         return
     try:
+        if spec.task not in TASKS and target.folder is not None:
+            use_folder(target.folder)  # the task may be its own
         checks = checks_of(spec.task)
     except PluginError as error:
         yield CheckRecord(spec.key, "runs", "skipped", error.where or "", error.message, error.mend or "")

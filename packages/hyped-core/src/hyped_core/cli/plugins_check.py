@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from hyped_core.errors import MissingDependencyError, PluginError
+
+if TYPE_CHECKING:
+    from hyped_core.checking.records import CheckRecord
 
 
 @click.command("check")
@@ -27,7 +31,7 @@ def check_plugins(
 
     Looks at the package, and puts each model to work on tiny data, on the CPU and without the network. Every problem
     is shown with its place, the reason and what mends it. Exit code 4 where there is one, 5 where a model could not be
-    put to work because its environment is not made.
+    put to work because its environment is not made. An interrupt (130) shows what was found until then.
     """
     from hyped_core.checking.plugin import NOT_MADE, check_plugin, find_target
     from hyped_core.checking.report import as_json as json_of
@@ -35,22 +39,29 @@ def check_plugins(
 
     target = find_target(what)
     started = time.monotonic()
-    records = list(
-        check_plugin(
-            target,
-            only=only,
-            static=static,
-            install=install,
-            limit=seconds,
-            say=lambda text: click.echo(f"checking {text}", err=True),
-        )
-    )
-    spent = time.monotonic() - started
     shown = f"{target.distribution} {target.version}"
-    if as_json:
-        click.echo(json.dumps(json_of(shown, records, spent), indent=2))
-    else:
-        click.echo(as_text(shown, records, spent, verbose=verbose))
+    records: list[CheckRecord] = []
+    coming = check_plugin(
+        target,
+        only=only,
+        static=static,
+        install=install,
+        limit=seconds,
+        say=lambda text: click.echo(f"checking {text}", err=True),
+    )
+    interrupted = True
+    try:
+        for record in coming:
+            records.append(record)
+        interrupted = False
+    finally:
+        if records or not interrupted:
+            spent = time.monotonic() - started
+            if as_json:
+                found = json_of(shown, records, spent)
+                click.echo(json.dumps({**found, "ok": found["ok"] and not interrupted}, indent=2))
+            else:
+                click.echo(as_text(shown, records, spent, verbose=verbose))
     bad = sum(record.bad for record in records)
     if bad:
         raise PluginError(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SECONDS_VARIABLE = "HYPED_PROBE_SECONDS"
 MEMORY_VARIABLE = "HYPED_PROBE_GB"
 SECONDS, MEMORY_GB = 20.0, 2.0
-FORMAT = 2
+FORMAT = 3
 """Of the verdicts, and of what is looked at: another number and all are looked at again."""
 HARM_DAYS = 1.0
 """A verdict of harm is made again after this: a busy machine may have been its cause, or anything else outside it."""
@@ -81,7 +81,8 @@ def verdicts(points: Sequence[EntryPoint]) -> list[Verdict]:
     missing = [i for i, verdict in enumerate(found) if verdict is None]
     for i, verdict in zip(missing, look([points[i] for i in missing], limits)):
         found[i] = verdict
-        kept.write(places[i], stamps[i], asdict(verdict))
+        if points[i].value.partition(":")[0].strip() not in sys.modules:  # else what it did here, it does not do there
+            kept.write(places[i], stamps[i], asdict(verdict))
     return [verdict for verdict in found if verdict is not None]
 
 

@@ -8,17 +8,23 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import logging
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
+from types import ModuleType
 from typing import Any
 
+from hyped_core.plugins.compatibility import FAMILY
 from hyped_core.plugins.host import PluginHost
+from hyped_core.plugins.probe_strays import adopt, ended_strays
 from hyped_core.plugins.record import said
 
 GRACE_S = 1.0
@@ -30,7 +36,10 @@ GUARDED = (
 """Modules whose public names every command relies on, beside all of hyped_core: a plugin leaves them as they are."""
 _SYS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__", "exit", "modules", "excepthook")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_OWN = tuple(name.replace("-", "_") for name in FAMILY)
 _PATH: list[str] = []
+_LIMITS: dict[str, tuple[int, int]] = {}
+_FILTERS: list[Any] = []
 
 
 def main(given: dict[str, Any]) -> None:
@@ -38,6 +47,7 @@ def main(given: dict[str, Any]) -> None:
     pid = os.getpid()
     sys.argv[:] = ["hyped"]
     _no_core_files()
+    adopt()
     report = os.fdopen(given["report"], "wb", buffering=0)
     if given["job"] == "config":
         from hyped_core.plugins.configs import describe
@@ -47,7 +57,13 @@ def main(given: dict[str, Any]) -> None:
     point, dumps = EntryPoint(given["name"], given["value"], "hyped"), json.dumps
     for name in GUARDED:
         importlib.import_module(name)
+    for name in _OWN:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(f"{name}.plugin")  # a command has imported those that are installed
+    tempfile.gettempdir()  # it keeps what it finds
     before = _state()
+    _LIMITS.update(_resources())
+    _FILTERS[:] = warnings.filters
     _PATH[:] = dict.fromkeys(sys.path)
     told: dict[str, Any] = {}
     try:
@@ -57,7 +73,7 @@ def main(given: dict[str, Any]) -> None:
         told = {"harm": changed or f"raises {said(error)}, which ends a command", "trace": _trace(error)}
     if os.getpid() != pid:
         told = {"harm": "forks the interpreter: two processes would go on"}
-    told = told or {"harm": _changed(before) or _threads()}
+    told = told or {"harm": _changed(before) or _threads() or ended_strays(GRACE_S)}
     report.write(dumps(told).encode() + b"\n")
     if told["harm"]:
         os._exit(0)
@@ -95,11 +111,15 @@ def _parts() -> Iterator[tuple[str, Any]]:
     yield "the working folder", _folder()
     yield "os.environ", os.environ
     yield "the recursion limit", str(sys.getrecursionlimit())
+    yield "what logging leaves out (logging.disable)", str(logging.root.manager.disable)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    yield "the umask", str(umask)
     for name, value in os.environ.items():
         yield f"the variable {name}", value
     for number in _SIGNALS:
         yield f"the handler of {number.name}", signal.getsignal(number)
-    own = [name for name in sys.modules if name.partition(".")[0] == "hyped_core" and "probe" not in name]
+    own = [name for name in sys.modules if name.partition(".")[0] in _OWN and "probe" not in name]
     for name in sorted({*GUARDED, *own}):
         module = sys.modules.get(name)
         yield f"the module {name}", module
@@ -122,6 +142,8 @@ def _changed(before: dict[str, Any]) -> str:
     for name in after:
         if name.startswith("the variable HYPED_") and name not in before:
             return f"sets {name.removeprefix('the ')}"
+    if found := _impostor() or _warns() or _times() or _limits() or _numbers():
+        return found
     if [place for place in dict.fromkeys(sys.path) if place in _PATH] != _PATH:
         return "changes sys.path: what was importable no longer is"
     for name, value in before.items():
@@ -130,6 +152,56 @@ def _changed(before: dict[str, Any]) -> str:
                 return f"closes {name.removeprefix('whether ').removesuffix(' is open')}"
             return f"changes {name} of the interpreter that runs it"
     return ""
+
+
+def _impostor() -> str:
+    """A module of HYPED's own that cannot be imported any more, or is another."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in _OWN:
+            spec = getattr(module, "__spec__", None) if isinstance(module, ModuleType) else None
+            if getattr(spec, "name", "") != name:
+                return f"replaces the module {name} in sys.modules"
+    return ""
+
+
+def _warns() -> str:
+    """Python's own warnings made errors, whoever gives them; libraries that silence some, or mind their own, may."""
+    for action, message, category, module, _ in [held for held in warnings.filters if held not in _FILTERS]:
+        of_python = getattr(category, "__module__", "") == "builtins"
+        if action == "error" and message is None and module is None and of_python:
+            return f"makes errors of all warnings ({category.__name__}), those of other code too"
+    return ""
+
+
+def _times() -> str:
+    timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+    running = any(signal.getitimer(timer)[0] for timer in timers)
+    return "sets a timer (signal.alarm or signal.setitimer) that may end the command" if running else ""
+
+
+def _limits() -> str:
+    """The first limit of the process that is lower than it was."""
+    for name, before in _LIMITS.items():
+        now = _resources().get(name, before)
+        if any(0 <= new and (old < 0 or new < old) for old, new in zip(before, now)):
+            return f"lowers {name} of the interpreter that runs it"
+    return ""
+
+
+def _resources() -> dict[str, tuple[int, int]]:
+    """The limits of this process; -1 is none."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    names = [name for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_CORE"]
+    return {name: resource.getrlimit(getattr(resource, name)) for name in names}
+
+
+def _numbers() -> str:
+    numpy = sys.modules.get("numpy")
+    raises = numpy is not None and "raise" in numpy.geterr().values()
+    return "makes NumPy raise where it warns (numpy.seterr), in other code too" if raises else ""
 
 
 def _same(a: Any, b: Any) -> bool:

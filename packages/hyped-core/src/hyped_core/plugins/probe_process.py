@@ -15,6 +15,7 @@ from importlib.metadata import EntryPoint
 from typing import Any, Literal
 
 from hyped_core.plugins.probe import MEMORY_VARIABLE, SECONDS_VARIABLE, Limits, Verdict
+from hyped_core.plugins.probe_strays import MARK
 from hyped_core.plugins.record import PROBING_VARIABLE, plain
 from hyped_core.remote.memory import Family, way_of
 
@@ -24,8 +25,6 @@ END_S = 3.0
 """Seconds the interpreter may take to end after the plugin was asked everything."""
 MEMORY_LOOK_S = 0.1
 MOST_PROCESSES = 100
-_MARK = "HYPED_LOOK"
-"""Variable by which the processes that came of a child are known, wherever they went."""
 _TAIL = 4000
 _CODE = (
     "import json, sys; given = json.loads(sys.argv[1]); sys.path[:] = given['path']; "
@@ -63,7 +62,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 pass_fds=(report,),
-                env={**os.environ, PROBING_VARIABLE: point.name, "PYTHONFAULTHANDLER": "1", _MARK: mark},
+                env={**os.environ, PROBING_VARIABLE: point.name, "PYTHONFAULTHANDLER": "1", MARK: mark},
                 start_new_session=True,
             )
         except BaseException:
@@ -72,7 +71,7 @@ class Child:
             raise
         finally:
             os.close(report)
-        self._family = Family(self._process.pid, f"{_MARK}={mark}")
+        self._family = Family(self._process.pid, f"{MARK}={mark}")
         assert self._process.stdout is not None and self._process.stderr is not None
         self._pipes = (self._report, self._process.stdout.fileno(), self._process.stderr.fileno())
         for pipe in self._pipes:

@@ -163,6 +163,18 @@ _ALL = (
     BrokenPlugin(
         "takes-signals", "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + _WORKS, "SIGTERM"
     ),
+    BrokenPlugin(
+        "raises-warnings", "import warnings\nwarnings.simplefilter('error')\n" + _WORKS, "errors of all warnings"
+    ),
+    BrokenPlugin("sets-alarm", "import signal\nsignal.alarm(3600)\n" + _WORKS, "sets a timer"),
+    BrokenPlugin(
+        "lowers-limits",
+        "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))\n" + _WORKS,
+        "lowers RLIMIT_NOFILE",
+    ),
+    BrokenPlugin("hides-package", "import sys\nsys.modules['hyped_bench'] = None\n" + _WORKS, "hyped_bench"),
+    BrokenPlugin("silences-logging", "import logging\nlogging.disable(50)\n" + _WORKS, "logging.disable"),
+    BrokenPlugin("changes-umask", "import os\nos.umask(0o777)\n" + _WORKS, "umask"),
     # registers nonsense
     BrokenPlugin("wrong-type", _yields("{'name': 'x'}"), "yielded dict"),
     BrokenPlugin("wrong-field", _yields("ModelSpec('m', 'track', 'a:B', summary=object())"), "summary is object"),

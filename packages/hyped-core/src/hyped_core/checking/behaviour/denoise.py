@@ -20,6 +20,7 @@ from hyped_core.checking.behaviour.denoise_kit import (
     meta_of,
     same,
     small,
+    whole_frame,
 )
 from hyped_core.checking.behaviour.denoise_kit import denoise_check as _check
 from hyped_core.checking.behaviour.images import REFUSE, done_or_refused, layouts, movie
@@ -65,9 +66,30 @@ def frames_kept(subject: Subject) -> None:
 
 def camera_units(subject: Subject) -> None:
     """The mean stays, and nuclei stand out about as much as they did."""
+    _units(*whole_frame(subject), movie().labels[:1] > 0, HERE)
+
+
+def pixels_in_place(subject: Subject) -> None:
+    """What was at a pixel is at that pixel: the result is most like the clean frame where it is not shifted."""
     made = movie()
-    noisy, nuclei = made.stack()[:1], made.labels[:1] > 0
-    _units(noisy, denoised(subject, noisy), nuclei, HERE)
+    clean, result = made.clean[0, made.channels.index("Cy5")], whole_frame(subject)[1][0]
+
+    def likeness(y: int, x: int) -> float:
+        inner = clean[2:-2, 2:-2]
+        moved = result[2 + y : result.shape[0] - 2 + y, 2 + x : result.shape[1] - 2 + x]
+        return float(np.corrcoef(inner.ravel(), moved.ravel())[0, 1]) if np.ptp(moved) else 0.0
+
+    steps = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    best = max(steps, key=lambda step: likeness(*step))
+    if best != (0, 0):
+        with asked_by("camera_units"):
+            raise CheckFailed(
+                f"the result is most like the frame when moved by {best[0]} pixels in y and {best[1]} in x: likeness "
+                f"{likeness(*best):.4f}, and {likeness(0, 0):.4f} where it is",
+                where=HERE,
+                mend="give pixel (t, y, x) of the result for pixel (t, y, x) of the stack: pad on both sides alike, "
+                "crop what was padded, undo each flip, and use windows of odd width",
+            )
 
 
 def other_cameras(subject: Subject) -> None:
@@ -192,6 +214,11 @@ CHECKS = (
         "camera_units",
         "Intensities of nuclei are measured on the denoised movie and compared with those of others.",
         camera_units,
+    ),
+    _check(
+        "pixels_in_place",
+        "Labels of the raw movie are laid on the denoised one; what is moved is measured beside the nuclei.",
+        pixels_in_place,
     ),
     _check("unknown_camera", "Many movies say nothing of their camera.", unknown_camera),
     _check("other_cameras", "A model that knows one camera alone distorts the movies of every other.", other_cameras),

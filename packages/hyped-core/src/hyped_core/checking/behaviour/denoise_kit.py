@@ -65,6 +65,15 @@ def fresh_result(subject: Subject) -> npt.NDArray[np.float32]:
     return notes["denoised"]
 
 
+def whole_frame(subject: Subject) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.float32]]:
+    """The first frame, whole, as it was given to a fresh model, and the result; computed once for all checks."""
+    notes = getattr(subject.make, "notes", {})
+    if "whole frame" not in notes:
+        stack = movie().stack()[:1]
+        notes["whole frame"] = stack, denoised(subject, stack)
+    return notes["whole frame"]
+
+
 @asked_by("frames_kept")
 def checked(result: Any, shape: tuple[int, ...], where: str, *, finite: bool = True) -> npt.NDArray[np.float32]:
     """A result, if it is float32 of this shape, and finite."""

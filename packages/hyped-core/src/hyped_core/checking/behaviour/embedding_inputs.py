@@ -20,6 +20,7 @@ from hyped_core.checking.behaviour.embedding_kit import (
     vectors_or_refusal,
 )
 from hyped_core.checking.behaviour.expression_kit import screen
+from hyped_core.checking.compare import difference
 from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject, asked_by
 from hyped_core.checking.tiny.screen import DOUBLES
 
@@ -27,7 +28,10 @@ NAMES = "use var.gene_id and var.symbol only where they are columns of var; else
 
 
 def count_forms(subject: Subject) -> None:
-    """Counts as whole or floating numbers, sparse or dense, give one embedding; dense ones may be refused."""
+    """Counts as whole or floating numbers, by rows or columns, or dense, give one embedding and stay as they are.
+
+    Those by columns, and dense ones, may be refused.
+    """
     model, cells = ready(subject), some_cells()
     first = embedded(subject, model, cells)
     for kind in ("int32", "int64", "float64"):
@@ -36,12 +40,19 @@ def count_forms(subject: Subject) -> None:
         mend = "begin with cells.X.astype(numpy.float32): whole numbers are counts whatever their type"
         found = embedded(subject, model, other, about=f"counts as {kind}", mend=mend)
         same_rows(subject, found, first, "embed", f"counts as {kind} give other rows than as float32", mend)
-    other = cells.copy()
-    other.X = other.X.toarray()
-    mend = "begin with scipy.sparse.csr_matrix(cells.X), which takes both, or raise hyped_core.errors.InvalidDataError"
-    values, refusal = vectors_or_refusal(subject, model, other, about="dense counts", mend=mend)
-    if refusal is None and values is not None:
-        same_rows(subject, values, first, "embed", "dense counts give other rows than sparse ones", mend)
+    for form, values in (("dense counts", cells.X.toarray()), ("counts by columns (CSC)", cells.X.tocsc())):
+        other = cells.copy()
+        other.X = values
+        before = other.copy()
+        mend = "begin with scipy.sparse.csr_matrix(cells.X), which takes all, or raise "
+        mend += "hyped_core.errors.InvalidDataError"
+        rows, refusal = vectors_or_refusal(subject, model, other, about=form, mend=mend)
+        if changed := difference(before, other):
+            with asked_by("inputs_unmodified"):
+                said = "make a copy of X before the first change: it belongs to the caller"
+                raise CheckFailed(f"{form} are not as they were: {changed}", where="embed, cells", mend=said)
+        if refusal is None and rows is not None:
+            same_rows(subject, rows, first, "embed", f"{form} give other rows than sparse ones by rows", mend)
 
 
 def embedding_genes_by_name(subject: Subject) -> None:
@@ -171,7 +182,8 @@ def embedding_fit_again(subject: Subject) -> None:
 CHECKS = (
     (
         "count_forms",
-        "Files hold counts as whole or floating numbers, sparse or dense; the same cell must get the same vector.",
+        "Files hold counts as whole or floating numbers, by rows, by columns or dense; the same cell must get the same "
+        "vector.",
         count_forms,
     ),
     (

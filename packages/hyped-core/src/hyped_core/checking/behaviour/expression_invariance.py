@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import anndata
@@ -19,7 +20,8 @@ from hyped_core.checking.behaviour.expression_kit import (
     same_prediction,
     screen,
 )
-from hyped_core.checking.records import Subject, asked_by
+from hyped_core.checking.compare import difference
+from hyped_core.checking.records import CheckFailed, Subject, asked_by
 from hyped_core.checking.tiny.screen import HELD_OUT
 from hyped_core.design.model import CONTROL, Perturbation
 
@@ -28,19 +30,36 @@ if TYPE_CHECKING:
 
 
 def sparse_input(subject: Subject) -> None:
-    """CSR cells in training and prediction give what dense ones give."""
+    """CSR cells in training and prediction, and CSC cells in prediction, give what dense ones give, and stay."""
     cells = screen()
-    found = []
-    for sparse in (False, True):
-        mend = "make X dense where it is needed: X.toarray() if scipy.sparse.issparse(X) else X (.data and .nnz leave "
-        mend += "the zeros out)"
-        model = fitted(subject, cells.training_cells(sparse=True), mend=mend) if sparse else fitted(subject)
-        about = "from sparse cells" if sparse else ""
-        control = cells.control_cells(sparse=sparse)
-        found.append(predicted(subject, model, control, cells.perturbations[PAIR], about=about, mend=mend))
-    same_prediction(
-        subject, found[1], found[0], f"predict {PAIR}", "sparse cells give another prediction than dense ones", mend,
-    )  # fmt: skip
+    perturbation = cells.perturbations[PAIR]
+    straight = predicted(subject, fitted(subject), cells.control_cells(), perturbation)
+    mend = "make X dense where it is needed: X.toarray() if scipy.sparse.issparse(X) else X (.data, .nnz and .indices "
+    mend += "leave the zeros out, and mean another thing in CSC than in CSR)"
+    train = cells.training_cells(sparse=True)
+    model = fitted(subject, train, mend=mend)
+    _kept(train, cells.training_cells(sparse=True), "fit, train")
+    for form in ("csr", "csc"):
+        control = cells.control_cells(sparse=True)
+        control.X = control.X.asformat(form)
+        before = control.copy()
+        about = f"from sparse cells ({form.upper()})"
+        found = predicted(subject, model, control, perturbation, about=about, mend=mend)
+        _kept(control, before, f"predict {PAIR}, control")
+        same_prediction(
+            subject, found, straight, f"predict {PAIR}, {about}",
+            "sparse cells give another prediction than dense ones", mend,
+        )  # fmt: skip
+
+
+@asked_by("inputs_unmodified")
+def _kept(ours: AnnData, before: AnnData, where: str) -> None:
+    if changed := difference(before, ours):
+        raise CheckFailed(
+            f"sparse cells are not as they were: {changed}",
+            where=where,
+            mend="make a copy of X before the first change: X.data belongs to the caller too",
+        )
 
 
 def gene_order(subject: Subject) -> None:
@@ -60,21 +79,24 @@ def gene_order(subject: Subject) -> None:
 
 
 def genes_by_name(subject: Subject) -> None:
-    """Control cells with the training cells' genes in another order: predicted gene by gene, or refused."""
+    """Control cells with the training cells' genes in another order, dense and sparse: gene by gene, or refused."""
     cells = screen()
-    control, perturbation = cells.control_cells(), cells.perturbations[PAIR]
+    perturbation = cells.perturbations[PAIR]
     model = fitted(subject)
-    straight = predicted(subject, model, control, perturbation)
-    order = np.random.default_rng(0).permutation(control.n_vars)
-    about = "genes in another order than in training"
-    found, refusal = prediction_or_refusal(subject, model, control[:, order].copy(), perturbation, about=about)
-    if refusal is None and found is not None:
-        same_mean(
-            found[:, np.argsort(order)].copy(), straight, f"predict {PAIR}, {about}",
-            "what was learned of one gene is applied to another",
-            "keep train.var_names in fit; in predict put control's genes in that order and the result back, or raise "
-            "InvalidDataError where they differ",
-        )  # fmt: skip
+    straight = predicted(subject, model, cells.control_cells(), perturbation)
+    order = np.random.default_rng(0).permutation(straight.n_vars)
+    for sparse in (False, True):
+        control = cells.control_cells(sparse=sparse)[:, order].copy()
+        about = "genes in another order than in training" + (", sparse cells" if sparse else "")
+        with asked_by("sparse_input") if sparse else nullcontext():
+            found, refusal = prediction_or_refusal(subject, model, control, perturbation, about=about)
+            if refusal is None and found is not None:
+                same_mean(
+                    found[:, np.argsort(order)].copy(), straight, f"predict {PAIR}, {about}",
+                    "what was learned of one gene is applied to another",
+                    "keep train.var_names in fit; in predict put control's genes in that order and the result back, "
+                    "or raise InvalidDataError where they differ",
+                )  # fmt: skip
 
 
 def order_of_changes(subject: Subject) -> None:

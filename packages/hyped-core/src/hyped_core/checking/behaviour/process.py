@@ -111,7 +111,10 @@ def network_unused(subject: Subject) -> None:
 
 
 def process_untouched(subject: Subject) -> None:
-    """Working folder, environment variables, numpy's error handling and threads are as they were."""
+    """Working folder, variables, numpy's errors, filters of warnings, loggers, options of pandas are as they were.
+
+    No thread or process of the model's own still runs.
+    """
     observed(subject)
     if subject.remote:
         raise CheckSkipped("the model runs in a process of its own")
@@ -120,5 +123,7 @@ def process_untouched(subject: Subject) -> None:
             "; ".join(changed),
             where="the process",
             mend="leave it as it was when the call returns: with numpy.errstate(...) in place of numpy.seterr, "
-            "absolute paths in place of os.chdir, threads joined, variables in `finally` as they were",
+            "warnings.catch_warnings() around a filter and pandas.option_context around an option; absolute paths in "
+            "place of os.chdir, logging.getLogger(__name__) alone, threads joined and processes waited for, the rest "
+            "put back in `finally`",
         )

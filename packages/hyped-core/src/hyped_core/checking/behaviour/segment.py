@@ -17,6 +17,7 @@ from hyped_core.checking.behaviour.images import (
     layouts,
     movie,
 )
+from hyped_core.checking.behaviour.segment_place import misplaced
 from hyped_core.checking.behaviour.working import comparing, must_repeat
 from hyped_core.checking.records import Check, CheckFailed, CheckSkipped, Exercise, Subject, asked_by
 from hyped_core.checking.tiny.movie import tiny_movie
@@ -160,6 +161,19 @@ def labels_connected(subject: Subject) -> None:
                 )
 
 
+@asked_by("labels_connected")
+def nuclei_in_place(subject: Subject) -> None:
+    """Bright nuclei that touch neither another nor the edge are labelled where they are: most of them, roughly."""
+    pairs = [(fresh_labels(subject, number), movie().labels[number]) for number in (2, 7)]
+    if said := misplaced(pairs):
+        raise CheckFailed(
+            said,
+            where=f"{HERE} of frames 2 and 7",
+            mend="give pixel (y, x) of the planes the label at (y, x): undo each flip, turn, crop and scaling; where "
+            "the model is for other cells than nuclei 17 micrometres wide, say so in ModelSpec.expected_failures",
+        )
+
+
 def empty_frames(subject: Subject) -> None:
     """A frame that is black, even or saturated has no nuclei."""
     model = subject.make()
@@ -297,6 +311,11 @@ CHECKS = (
         labels_contiguous,
     ),
     _check("labels_connected", "A label in pieces is measured as one nucleus between them.", labels_connected),
+    _check(
+        "nuclei_in_place",
+        "Labels that lie elsewhere, or nowhere, measure the background, and nothing later tells.",
+        nuclei_in_place,
+    ),
     _check("empty_frames", "Movies begin and end with dark frames; nuclei there would be tracked.", empty_frames),
     _check("noise_alone", "A frame that all nuclei left must not end the run.", noise_alone),
     _check("tiny_frames", "A crash without a reason ends a run that took hours.", tiny_frames),

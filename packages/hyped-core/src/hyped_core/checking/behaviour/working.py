@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hyped_core.checking import observe
+from hyped_core.checking import observe, surroundings
 from hyped_core.checking.records import CheckFailed, CheckSkipped, Exercise, Subject, asked_by
 
 comparing = asked_by("inputs_unmodified", "seed_repeats", "calls_repeat", "instances_apart")
@@ -112,12 +112,12 @@ def unrepeated(subject: Subject) -> str:
     notes = getattr(subject.make, "notes", {})
     if "unrepeated" not in notes:
         first = observed(subject)
-        states = observe.random_states()
+        states = surroundings.random_states()
         try:
-            observe.shake_random(987_654)
+            surroundings.shake_random(987_654)
             again = work(subject, subject.make(), 0)
         finally:
-            observe.restore_random(states)
+            surroundings.restore_random(states)
         notes["unrepeated"] = compare(subject, first.outputs, again) or ""
     return notes["unrepeated"]
 

@@ -23,8 +23,8 @@ from hyped_core.checking.static.places import (
 from hyped_core.checking.static.records import PackageCheck
 from hyped_core.checking.static.trial import Trial
 from hyped_core.errors import Problem
-from hyped_core.plugins.discovery import normal_name
 from hyped_core.plugins.hookspecs import HOOKS
+from hyped_core.plugins.probe import Verdict
 from hyped_core.plugins.record import said
 from hyped_core.spec import API_VERSION
 
@@ -35,7 +35,7 @@ _FIELD = re.compile(r" (?:'(?P<name>[^']*)' )?whose \.?(?P<field>\S+?)(?: \.(?P<
 
 
 def entry_point(package: Package) -> Iterator[Problem]:
-    """Every entry point is there, can be imported and implements a hook."""
+    """Every entry point is there, can be imported without harm to what imports it, and implements a hook."""
     if package.problems:
         yield from (problem for problem in package.problems if "entry-points" in problem.where)
     elif not package.points:
@@ -45,6 +45,10 @@ def entry_point(package: Package) -> Iterator[Problem]:
     for point, failure in package.failures:
         if not any(package.point_place(point).startswith(problem.where) for problem in package.problems):
             yield from _failure(package, point, failure)
+    for point, seen in package.looks:
+        if isinstance(seen, Verdict) and seen.writes_stdout:
+            reason = "writes to stdout, where data belong"
+            yield Problem(module_place(package, point.module), reason, f"take it out: {_ANNOUNCE}")
     for plugin in package.host.check():
         module = plugin.module.partition(":")[0]
         for reason in plugin.faults.get("load", ()):
@@ -58,7 +62,7 @@ def entry_point(package: Package) -> Iterator[Problem]:
             yield Problem(module_place(package, module), "implements no hook", mend)
 
 
-def _failure(package: Package, point: EntryPoint, failure: BaseException | Trial) -> Iterator[Problem]:
+def _failure(package: Package, point: EntryPoint, failure: BaseException | Trial | Verdict) -> Iterator[Problem]:
     """Why an entry point cannot be loaded, told where it has to be mended."""
     if isinstance(failure, Trial):
         reason, mend = f"ends the process ({failure.fate})", "take out what ends it"
@@ -66,6 +70,10 @@ def _failure(package: Package, point: EntryPoint, failure: BaseException | Trial
             reason, mend = f"does not end within {package.wait:g} s", "take out what waits or loops without end"
         where = exit_place(package, point.module, failure.hook)
         yield Problem(where, f"{failure.hook or 'its import'} {reason}", f"{mend}: {_ANNOUNCE}")
+        return
+    if isinstance(failure, Verdict):
+        where = trace_place(package, failure.trace, "<module>") or module_place(package, point.module)
+        yield Problem(where, failure.harm, f"take out what does so: {_ANNOUNCE}")
         return
     name = failure.name if isinstance(failure, ModuleNotFoundError) else None
     here = error_place(package, failure)
@@ -152,29 +160,23 @@ def api_version(package: Package) -> Iterator[Problem]:
 def names(package: Package) -> Iterator[Problem]:
     """Names are free: no other installed plugin has them; and a model's task is one that somebody registers."""
     from hyped_core.plugins.acceptance import KEYS
-    from hyped_core.plugins.host import default_host
     from hyped_core.spec import TASKS
 
     _loaded(package)
-    others = default_host()
-    mine = normal_name(package.name)
     for hook, key in KEYS.items():
         here = [key(item.spec) for item in package.host.collect(hook)]
         for name in sorted({str(name) for name in here if here.count(name) > 1}):
             where = ", ".join(spec_places(package, name)) if hook == "hyped_models" else ""
             reason = f"is announced {here.count(name)} times"
             yield Problem(f"{where or hook}: {name}", reason, "give each a name of its own")
-        taken = {
-            key(item.spec): item.plugin.distribution
-            for item in others.collect(hook)
-            if normal_name(item.plugin.distribution) != mine
-        }
+        taken = {key(item.spec): item.plugin.distribution for item in package.others.collect(hook)}
         for name in dict.fromkeys(here):
             if name in taken:
                 where = spec_place(package, name) if hook == "hyped_models" else ""
                 shown = f"{where or hook}: {_shown(name)}"
                 yield Problem(shown, f"{taken[name]} has this name too", "choose another name")
-    known = {*TASKS, *(item.spec.name for host in (others, package.host) for item in host.collect("hyped_tasks"))}
+    hosts = (package.others, package.host)
+    known = {*TASKS, *(item.spec.name for host in hosts for item in host.collect("hyped_tasks"))}
     for spec in package.models():
         if spec.task not in known:
             close = difflib.get_close_matches(spec.task, sorted(known), n=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import Distribution, EntryPoint, distribution
 from pathlib import Path
@@ -14,9 +14,11 @@ from hyped_core.checking.static.source import FILE, place, read_source
 from hyped_core.checking.static.trial import WAIT_S, Trial, tried
 from hyped_core.errors import PluginError, Problem
 from hyped_core.plugins.acceptance import misspelt_hooks
-from hyped_core.plugins.folder import FolderDistribution, put_on_path, use_folder
+from hyped_core.plugins.discovery import find_points, normal_name, owner_of
+from hyped_core.plugins.folder import FolderDistribution, plugin_folders, put_on_path, use_folder
 from hyped_core.plugins.hookspecs import HOOKS, PROJECT
 from hyped_core.plugins.host import PluginHost
+from hyped_core.plugins.probe import Limits, Verdict, look
 from hyped_core.spec import ModelSpec
 
 
@@ -77,13 +79,27 @@ class Package:
         return tried(module, self.wait)
 
     @cached_property
-    def _loaded(self) -> tuple[PluginHost, list[tuple[EntryPoint, BaseException | Trial]]]:
+    def looks(self) -> list[tuple[EntryPoint, Trial | Verdict]]:
+        """What each entry point does in a process of its own: a trial that it ended, or the verdict of a look."""
+        trials = [self.trial(point.module) for point in self.points]
+        limits = replace(Limits.from_environment(), seconds=self.wait)
+        verdicts = iter(look([point for point, trial in zip(self.points, trials) if not trial.fate], limits))
+        return [(point, trial if trial.fate else next(verdicts)) for point, trial in zip(self.points, trials)]
+
+    @cached_property
+    def others(self) -> PluginHost:
+        """Everything installed but this package; to be asked for before this one is imported, which may do harm."""
+        points, _ = find_points(folders=plugin_folders())
+        mine = normal_name(self.name)
+        return PluginHost([p for p in points if normal_name(owner_of(p)[0]) != mine], strict=False, probe=True)
+
+    @cached_property
+    def _loaded(self) -> tuple[PluginHost, list[tuple[EntryPoint, BaseException | Trial | Verdict]]]:
         host = PluginHost((), block=(), strict=False)
-        failures: list[tuple[EntryPoint, BaseException | Trial]] = []
-        for point in self.points:
-            trial = self.trial(point.module)
-            if trial.fate:
-                failures.append((point, trial))
+        failures: list[tuple[EntryPoint, BaseException | Trial | Verdict]] = []
+        for point, seen in self.looks:
+            if isinstance(seen, Trial) or seen.harm:
+                failures.append((point, seen))
                 continue
             try:
                 module = point.load()
@@ -105,8 +121,8 @@ class Package:
         return self._loaded[0]
 
     @property
-    def failures(self) -> list[tuple[EntryPoint, BaseException | Trial]]:
-        """Entry points that cannot be loaded, with the error, or the trial that took its process along."""
+    def failures(self) -> list[tuple[EntryPoint, BaseException | Trial | Verdict]]:
+        """Entry points that are not loaded: with the error, the trial that ended its process, or the harm done."""
         return self._loaded[1]
 
     def models(self) -> list[ModelSpec]:

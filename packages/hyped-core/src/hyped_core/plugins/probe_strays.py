@@ -1,0 +1,71 @@
+"""Processes that a plugin left behind without the variable by which they are known: the looking child ends them itself.
+
+A process with an empty environment in a session of its own is told by its parent alone, and on Linux a process may
+become the parent of all that descends from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+MARK = "HYPED_LOOK"
+"""Variable by which the processes that came of a looking child are known, wherever they went."""
+_PR_SET_CHILD_SUBREAPER = 36
+_LOOK_S = 0.01
+
+
+def adopt() -> None:
+    """Become the parent of all that descends from this process, also where those between end; on Linux alone."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def ended_strays(grace_s: float) -> str:
+    """End children without this process's mark that are still there after ``grace_s``; says so where there were."""
+    until = time.monotonic() + grace_s
+    while strays := _strays():
+        if time.monotonic() > until:
+            for _ in range(100):  # what they started comes to this process, and is seen the next time
+                for pid in strays:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(_LOOK_S)
+                for pid in strays:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+                if not (strays := _strays()):
+                    break
+            return "leaves a process running"
+        time.sleep(_LOOK_S)
+    return ""
+
+
+def _strays() -> list[int]:
+    mark = f"{MARK}={os.environ.get(MARK, '')}".encode()
+    return [pid for pid in _children() if mark not in _environment(pid, mark)]
+
+
+def _children() -> list[int]:
+    """Processes that this one is the parent of and that have not ended."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == os.getpid() and state not in "ZX":
+                found.append(int(folder.name))
+    return found
+
+
+def _environment(pid: int, otherwise: bytes) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return [otherwise]  # it ended meanwhile
