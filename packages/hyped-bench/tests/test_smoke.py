@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from hyped_bench.runner import Result
+from hyped_bench.runs.said import page_of
 from hyped_bench.smoke import CAUTION, new_data_folder, place_lines, smoke_sections
 from hyped_core.cli.main import run as hyped
 from hyped_core.errors import UsageError
@@ -136,10 +137,14 @@ def test_a_plugins_place_among_the_controls_of_each_task(plug, task, capsys):
     assert rows[MODEL_OF[task]][:2] == ["model", "ok"]
     kinds = [row[0] for row in rows.values()]
     assert "control" in kinds and (task != "expression" or "reference" in kinds)
-    *_, caution, closing = said.splitlines()
+    *_, caution, closing, more = said.splitlines()
+    assert more == f"hyped plugins check {plug} holds the model to its contract."
     assert closing.startswith(f"{MODEL_OF[task]}: place ") and caution == CAUTION
     if task == "expression":
-        asked = next(line for line in said.splitlines() if "genes never seen perturbed" in line)
+        assert "\nscreen: combinations of genes seen alone\n  halves against doing nothing, of " in said
+        assert "\nunseen: genes never seen perturbed\n  halves against doing nothing, of " in said
+        assert "\n  halves against the best control, of " in said and "redrawn" not in said
+        asked = next(line for line in said.splitlines() if "on genes never seen perturbed" in line)
         assert asked.startswith("halves on genes never seen perturbed: pearson_delta 0.") and "additive 0." in asked
 
 
@@ -180,14 +185,14 @@ def test_a_model_that_refuses_genes_it_never_saw_has_its_place_all_the_same(plug
     assert hyped(["bench", "run", "--plugin", str(plug), "--task", "expression", "--model", "halves", "--smoke"]) == 0
     said = capsys.readouterr().out
     assert "halves on genes never seen perturbed: not scored" in said and "G1" in said and "was never seen" in said
-    assert said.splitlines()[-1].startswith("halves: place 5 of 8 by pearson_delta")
+    assert said.splitlines()[-2].startswith("halves: place 5 of 8 by pearson_delta")
 
 
 def test_where_nothing_can_be_told_the_reason_is(plug, capsys):
     assert hyped(["bench", "run", "--plugin", str(plug), "--task", "segment", "--model", "cuts", "--smoke"]) == 0
     said = capsys.readouterr().out
-    assert "cuts: Cannot tell: f1_iou50, seg, foreground_recall." in said
-    assert "\n  cannot tell f1_iou50, seg, foreground_recall: 1 scene, and no redrawn cells in the records" in said
+    assert "\n  cuts against the best control, of 3 metrics: cannot tell on 3\n" in said
+    assert "\n  cannot tell f1_iou50, seg, foreground_recall: 1 scene, too few for an interval\n" in said
 
 
 def test_a_trial_uses_the_values_that_a_spec_names_for_it(plug, capsys, tmp_path):
@@ -269,8 +274,79 @@ def test_an_author_whose_target_is_misspelt_is_told_to_correct_it(plug, capsys, 
     source.write_text(PLUGIN.replace('f"toyplug.models:{name.capitalize()}"', repr(wrong)))
     assert hyped(["bench", "run", "--plugin", str(plug), "--task", "track", "--model", "alone", "--smoke"]) == 4
     said = capsys.readouterr().err
-    assert wrong.partition(":")[0] in said and f"to mend: correct it in {plug} (hyped plugins check {plug}" in said
+    close = "did you mean toyplug.models:Alone?; " if wrong.endswith("Aloen") else ""
+    assert wrong.partition(":")[0] in said
+    assert f"to mend: {close}correct it in {plug} (hyped plugins check {plug}" in said
     assert not any(words in said for words in ("pip install", "pip uninstall", "reinstall", "report it"))
+
+
+FAILING = """
+import time
+from hyped_core import Params
+
+class Config(Params):
+    share: float
+
+class Types(Alone):
+    def track(self, objects, labels=None, *, context):
+        return np.zeros(2).reshape("two")  # the error is numpy's, the line the author's
+
+class Leaves(Alone):
+    def track(self, objects, labels=None, *, context):
+        raise SystemExit(3)
+
+class Aborts(Alone):
+    def track(self, objects, labels=None, *, context):
+        os.abort()
+
+class Waits(Alone):
+    def track(self, objects, labels=None, *, context):
+        time.sleep(600)
+
+class Wants(Alone): ...
+"""
+FAILING_PLUGIN = """
+from hyped_core import ModelSpec, hookimpl
+
+@hookimpl
+def hyped_models():
+    for name in ("types", "leaves", "aborts", "waits", "wants"):
+        config = "toyplug.models:Config" if name == "wants" else None
+        yield ModelSpec(name, "track", f"toyplug.models:{name.capitalize()}", config, seeded=False)
+"""
+
+
+def test_an_author_is_told_where_a_model_fails_and_what_to_do(plug, capfd, tmp_path):
+    (plug / "src/toyplug/plugin.py").write_text(FAILING_PLUGIN)
+    (plug / "src/toyplug/models.py").write_text(MODELS + FAILING)
+    lines = (MODELS + FAILING).splitlines()
+    run = ["bench", "run", "--plugin", str(plug), "--smoke", "--time-limit", "12", "--out", str(tmp_path / "out")]
+    assert hyped(run) == 4
+    said = capfd.readouterr().err
+    told = {
+        name: said.partition(f"{name} (toyplug 0.3): ")[2].partition("FOLDERS)")[0]
+        for name in ("types", "leaves", "aborts", "waits", "wants")
+    }
+    for name, code in (("types", "reshape("), ("leaves", "SystemExit(3)"), ("aborts", "os.abort()")):
+        at = f"toyplug/models.py:{next(i for i, text in enumerate(lines, 1) if code in text)} in track"
+        assert f"\n  at {at}\n  to mend: " in told[name], told[name]
+        assert at in json.loads((tmp_path / f"out/records/track/{name}/record.json").read_text())["trace"]
+    assert "TypeError" in told["types"] and "SystemExit: 3" in told["leaves"]
+    assert "SIGABRT" in told["aborts"] and "Extension modules" not in said
+    assert said.count("Fatal Python error") == 2 and said.count("in do_call") == 1, "the stack is told once"
+    assert "took longer than the 12 seconds" in told["waits"] and "HYPED_MODEL_SECONDS" not in said
+    assert "to mend: raise --time-limit, or give it less to do: ModelSpec.quick names" in told["waits"]
+    assert "share: Field required" in told["wants"] and "parameter file" not in told["wants"]
+    assert "to mend: give each field of the config a default; correct it in" in told["wants"]
+
+
+def test_seeds_are_counted(plug, capsys):
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", "track", "--smoke", "--seeds", "0,1,2"]) == 2
+    assert "'0,1,2' is no number of seeds: say how many, e.g. 3" in capsys.readouterr().err
+    results = [Result("track", "lap", "model", "d", "1", "ok", "", {"tra": 0.5}, {}, seeds=(4, 5, 6))]
+    results += [Result("track", "nearest", "control", "d", "1", "ok", "", {"tra": 0.5}, {})]
+    said = page_of(results, plug, "track").splitlines()
+    assert said[2].startswith("nearest") and said[3] == "lap: mean of 3 seeds (4, 5, 6)"
 
 
 def test_an_installed_plugin_can_be_named(plug, tmp_path, capsys, monkeypatch):

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from hyped_core.checking import blame
 from hyped_core.checking.catalogue import checks_of
 from hyped_core.checking.children import run_checks
 from hyped_core.checking.records import CheckSkipped
@@ -417,6 +418,43 @@ def test_a_model_that_does_not_run_is_one_problem_with_the_authors_line():
     assert found["runs"].where.startswith("test_check_common.py:")
     rest = [r for name, r in found.items() if name != "runs"]
     assert {r.status for r in rest} == {"skipped"}
+
+
+def test_a_model_that_ends_the_process_in_a_later_call_is_told_with_its_line():
+    class Exits(Good):
+        def denoise(self, stack, meta, *, context):
+            if not np.isfinite(stack).all():
+                sys.exit("bad pixels")
+            return super().denoise(stack, meta, context=context)
+
+    found = outcomes(Exits, only=["bad_pixels"])["bad_pixels"]
+    assert found.status == "failed" and "raises SystemExit: bad pixels" in found.reason
+    assert found.where.startswith("test_check_common.py:")
+
+
+def test_a_model_that_cannot_be_saved_is_said_to_have_a_fit_and_no_more():
+    class KeepsNothing(Good):
+        save = load = None
+
+    found = outcomes(KeepsNothing, only=["saves_and_loads"])["saves_and_loads"]
+    assert (found.status, found.reason) == ("skipped", "the model offers no save and load, though it has a fit")
+
+
+def test_the_authors_line_is_found_in_what_faulthandler_wrote(tmp_path):
+    package = tmp_path / "lab" / "nets"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    core = Path(blame.__file__)
+    lines = [
+        "Fatal Python error: Aborted", "", "Current thread 0x1 (most recent call first):",
+        f'  File "{json.__file__}", line 5 in loads', f'  File "{package / "a.py"}", line 7 in fit',
+        f'  File "{package / "b.py"}", line 8 in outer', f'  File "{core}", line 9 in run', "  ...", "",
+        "Extension modules: numpy.core._multiarray_umath (total: 1)",
+    ]  # fmt: skip
+    assert blame.place_in_dump(lines) == "lab/nets/a.py:7 in fit"
+    assert blame.without_dumps(lines) == ["Fatal Python error: Aborted"]
+    assert blame.place_in_dump(lines[:1]) == ""
 
 
 def test_threads_that_libraries_keep_and_filters_of_their_own_are_fine():

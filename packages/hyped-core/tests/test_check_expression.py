@@ -13,10 +13,10 @@ import scipy.sparse as sp
 
 from hyped_core.checking.behaviour import expression
 from hyped_core.checking.behaviour.asking import ask, must_answer, must_refuse
-from hyped_core.checking.behaviour.expression_kit import fitted, screen
+from hyped_core.checking.behaviour.expression_kit import check_form, fitted, screen
 from hyped_core.checking.compare import difference
 from hyped_core.checking.records import CheckFailed, Subject
-from hyped_core.checking.run import Maker
+from hyped_core.checking.run import Maker, check_model
 from hyped_core.errors import InvalidDataError, UsageError
 from hyped_core.remote.process import RemoteError
 from hyped_core.spec import ModelSpec
@@ -462,6 +462,30 @@ def test_a_model_that_is_not_deterministic_has_to_say_so(tmp_path):
 @pytest.mark.parametrize(("name", "model", "said"), BROKEN, ids=[f"{n}-{m.__name__}" for n, m, _ in BROKEN])
 def test_a_defect_is_told_by_as_few_checks_as_can_be(name, model, said):
     assert set(checked["failing"]("expression", model)) == TOLD.get(model, {name})
+
+
+def test_a_change_in_place_that_sparse_cells_do_not_take_is_told_once():
+    class CentresInPlace(Good):
+        def fit(self, train, validation=None, *, context):
+            train.X -= 0.5
+            super().fit(train, validation, context=context)
+
+    spec = ModelSpec(name="good", task="expression", target="a:B")
+    asked = ["runs", "inputs_unmodified", "sparse_input"]
+    records = check_model(spec, lambda values=None: CentresInPlace(), only=asked)
+    assert [(r.check, r.status) for r in records[1:]] == [("inputs_unmodified", "failed"), ("sparse_input", "skipped")]
+
+
+def test_the_first_gene_out_of_order_is_named():
+    genes = list(screen().control_cells().var_names)
+    for given, said in (
+        ([genes[0], *genes[2:], genes[1]], f"another order than control has: column 1 is {genes[2]}, in control "),
+        (genes[:-1], f"other genes than control has: {len(genes) - 1} in place of {len(genes)}"),
+    ):
+        control = screen().control_cells()
+        with pytest.raises(CheckFailed) as failed:
+            check_form(control[:, given], control, "predict")
+        assert said in failed.value.message
 
 
 def test_every_check_has_a_wrong_model():

@@ -73,19 +73,48 @@ def test_problems_of_package_and_model_are_shown_together_with_exit_code_4(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "said", "mend"),
     [
-        ("__import__('time').sleep(1000)", "took longer than 8 s"),
-        ("__import__('os')._exit(3)", "exit code 3"),
-        ("__import__('ctypes').string_at(0)", "SIGSEGV"),
+        ("while True: pass", "took longer than 8 s", "ModelSpec.quick, or give it more time with --seconds"),
+        ("__import__('os')._exit(3)", "exit code 3", "find what ends"),
+        ("__import__('ctypes').string_at(0)", "SIGSEGV", "find what ends"),
+        ("__import__('os').abort()", "Fatal Python error: Aborted", "find what ends"),
+        ("raise SystemExit(3)", "raises SystemExit: 3", "correct that line"),
     ],
 )
-def test_a_model_that_hangs_or_crashes_is_one_failed_check(tmp_path, line, said):
-    folder, _ = folders.write_plugin(tmp_path, model=("        return stack", f"        {line}\n        return stack"))
+def test_a_model_that_hangs_or_crashes_is_one_failed_check_with_its_line(tmp_path, line, said, mend):
+    folder, name = folders.write_plugin(
+        tmp_path, model=("        return stack", f"        {line}\n        return stack")
+    )
     done = check(folder, "--json", *LIMIT)
     assert done.returncode == 4
     assert bad(done) == {"runs"}
-    assert said in records(done)["denoise", "runs"]["reason"]
+    found = records(done)["denoise", "runs"]
+    assert said in found["reason"] and mend in found["mend"]
+    assert "Extension modules" not in found["reason"] and 'File "' not in found["reason"]
+    at = folder / "src" / name / "model.py"
+    number = 1 + next(i for i, text in enumerate(at.read_text().splitlines()) if line in text)
+    silent = "_exit" in line  # leaves nothing behind that could say where
+    assert found["where"] == (f"{name}.model:Same" if silent else f"{name}/model.py:{number} in denoise")
+
+
+@pytest.mark.parametrize(
+    ("defect", "teller"),
+    [
+        ({"model": ("offset: float = 0.0", "offset: float")}, "config"),
+        ({"plugin": ('model:Same"', 'model:Smae"')}, "target"),
+        ({"model": ("import numpy as np", "import numpy as np\nimport a_library_not_there")}, "libraries_declared"),
+    ],
+)
+def test_what_keeps_a_model_from_being_made_is_told_once(tmp_path, defect, teller):
+    folder, _ = folders.write_plugin(tmp_path, **defect)
+    done = check(folder, "--json")
+    assert bad(done) == {teller}
+    found = records(done)
+    for name in ("runs", "inputs_unmodified"):
+        assert found["denoise", name]["reason"] == f"the model cannot be made: see the check {teller!r}"
+    alone = check(folder, "--json", "--only", "runs")
+    assert bad(alone) == {"runs"}
 
 
 def test_a_crash_in_one_check_leaves_the_others_their_turn(tmp_path):

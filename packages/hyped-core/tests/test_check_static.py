@@ -355,7 +355,7 @@ DEFECTS = {
     "library that is not installed, in a try": (
         "target",
         {"model": ("import numpy as np", "import numpy as np\ntry: import nowhere\nexcept ImportError: raise")},
-        "imports nowhere, which is not installed pip install nowhere",
+        "imports nowhere, which is not installed pip install nowhere (the distribution that has nowhere may be called",
     ),
     "constructor with config, spec without": (
         "target",

@@ -28,6 +28,8 @@ from hyped_core.errors import (
 from hyped_core.plugins.registry import models
 from hyped_core.remote import process
 from hyped_core.remote.host import RemoteError, RemoteModel, Runner, read_runner
+from hyped_core.remote.worker import error_out
+from hyped_core.spec import import_target
 from hyped_core.testing.plugins import isolated_host, make_distribution
 
 PLUGIN = """
@@ -268,13 +270,27 @@ def test_a_limit_of_memory_that_cannot_be_held_is_said_once(remote, monkeypatch)
     ("does", "words"),
     [("exit", ("exit code 7", "last words")), ("segfault", ("SIGSEGV", "Segmentation fault"))],
 )
-def test_a_crash_of_the_interpreter_is_an_error_of_the_model(remote, does, words):
+def test_a_crash_of_the_interpreter_is_an_error_of_the_model(remote, does, words, capfd):
     far = remote(values={"does": does})
     model = far.create()
     with pytest.raises(PluginError) as caught:
         model.denoise(STACK, ImageMeta(), context=RunContext())
     assert all(word in str(caught.value) for word in words) and "denoise/toy" in str(caught.value)
+    if does == "segfault":  # in ctypes; the stack itself is on stderr
+        assert "in denoise" in caught.value.frames[-1] and "toylab_models.py:" in caught.value.frames[-1]
+        assert "most recent call first" not in str(caught.value)
+        said = capfd.readouterr().err
+        assert "most recent call first" in said and "Extension modules:" not in said
     assert not far.process.folder.exists()
+
+
+def test_an_error_has_the_frames_of_what_it_came_from(tmp_path, monkeypatch):
+    (tmp_path / "toy_halts.py").write_text("\n1 + 'one'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match="fails on import: TypeError") as caught:
+        import_target("toy_halts:Toy")
+    frames = error_out(caught.value)["frames"]
+    assert "toy_halts.py:2 in <module>" in frames and frames[-1].endswith("in import_target")
 
 
 def test_a_hang_ends_at_its_limit_with_all_its_children(remote, tmp_path):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hyped_bench.plain_options import plain_options, process_options, trial_options
+from hyped_bench.plain_options import SeedCount, plain_options, process_options, trial_options
 from hyped_bench.runs.said import end_run, page_of, raise_with_removal, table_of
 from hyped_core.errors import ParamsError, UsageError
 
@@ -50,7 +50,7 @@ _PARAMS = (
 )  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the data's draws and of the first run.")
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=1, show_default=True,
+    "--seeds", type=SeedCount(), default=1, show_default=True,
     help="Run models that differ between seeds with so many: --seed, --seed + 1, ...",
 )  # fmt: skip
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:0.")
@@ -151,7 +151,9 @@ def run(
         if as_json:
             said = {task: {r.model: r.metrics for r in found} for task, found in results.items()}
             click.echo(json.dumps(said if len(jobs) > 1 else next(iter(said.values())), indent=2, sort_keys=True))
-        end_run(results, names, out, keep_going, every=plugin is not None)
+        if smoke and not as_json and plugin is not None and plugin.is_dir():
+            click.echo(f"hyped plugins check {plugin} holds the model to its contract.")
+        end_run(results, names, out, keep_going, every=plugin is not None, smoke=smoke)
 
 
 def _of_plugin(

@@ -9,6 +9,24 @@ from typing import Any
 import click
 
 
+class SeedCount(click.IntRange):
+    """How many seeds; what lists seeds is told so."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(
+                f"{value!r} is no number of seeds: say how many, e.g. 3 for --seed, --seed + 1 and --seed + 2.",
+                param,
+                ctx,
+            )
+
+
 def plain_options(file_option: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Add ``--max-cells`` (``max_cells``) and ``--where`` (``kept``), which go with the option that names the file."""
 

@@ -22,6 +22,11 @@ _DEMO = ("denoise", "segment", "track", "demultiplex")
 """Tasks whose data are those of `hyped demo`; the others have a tiny screen."""
 UNSEEN = "unseen"
 """Source of the task expression that asks for genes which no cell the model learns from has perturbed."""
+SOURCES = {
+    ("expression", "screen"): "combinations of genes seen alone",
+    ("expression", UNSEEN): "genes never seen perturbed",
+}
+"""What is asked for on a source of a task, where its name does not say it."""
 
 
 def new_data_folder(out: Path) -> Path:

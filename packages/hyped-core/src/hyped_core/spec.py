@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 import re
@@ -66,7 +67,9 @@ def import_target(target: str) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError as error:
-        raise PluginError(f"module {module_name!r} has no {attribute!r}", where=target) from error
+        close = difflib.get_close_matches(attribute, dir(module), n=1)
+        mend = f"did you mean {module_name}:{close[0]}?" if close else None
+        raise PluginError(f"module {module_name!r} has no {attribute!r}", where=target, mend=mend) from error
 
 
 def _is_installed(module: str) -> bool:

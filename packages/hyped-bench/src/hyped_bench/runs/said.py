@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from hyped_bench.runner import Result
 
 
-def raise_with_removal(result: Result, record: Path | None) -> None:
+def raise_with_removal(result: Result, record: Path | None, *, smoke: bool = False) -> None:
     """Raise the error a single failed model ends with; a stranger's with what corrects or removes it."""
     from hyped_bench.runner import raise_for
-    from hyped_bench.runs.strangers import ways_out
+    from hyped_bench.runs.strangers import own_place, ways_out
 
     try:
         raise_for(result, record)
     except HypedError as error:
-        error.mend = ways_out(result.task, result.model, error.mend or "") or None
+        error.message += own_place(result)
+        error.mend = ways_out(result.task, result.model, error.mend or "", smoke=smoke) or None
         raise
 
 
@@ -32,7 +33,8 @@ def page_of(results: list[Result], out: Path, task: str, *, titled: bool = False
 
     parts = [task] if titled else []
     parts.append(table_of(results))
-    lines, notes = verdict_lines(out / "records", task, [r.model for r in results])
+    parts += [f"{r.model}: mean of {len(r.seeds)} seeds ({_listed(r.seeds)})" for r in results if len(r.seeds) > 1]
+    lines, notes = verdict_lines(out / "records", task, [r.model for r in results], short=smoke)
     for note in notes:
         click.echo(f"{task}: {note}", err=True)
     if lines:
@@ -44,8 +46,18 @@ def page_of(results: list[Result], out: Path, task: str, *, titled: bool = False
     return "\n".join(parts) + ("\n" if titled else "")
 
 
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
+
+
 def end_run(
-    results: dict[str, list[Result]], names: Sequence[str], out: Path | None, keep_going: bool, *, every: bool = False
+    results: dict[str, list[Result]],
+    names: Sequence[str],
+    out: Path | None,
+    keep_going: bool,
+    *,
+    every: bool = False,
+    smoke: bool = False,
 ) -> None:
     """Say which models failed; the only one named ends the command, with ``every`` each one that was named does."""
     from hyped_bench.runs.strangers import complaint
@@ -60,11 +72,11 @@ def end_run(
                 place = None if out is None else out / "records" / task / result.model.replace(":", "_")
                 ending.append((result, place))
             else:
-                click.echo(complaint(result), err=True)
+                click.echo(complaint(result, smoke=smoke), err=True)
     for result, _ in ending[1:]:
-        click.echo(complaint(result), err=True)
+        click.echo(complaint(result, smoke=smoke), err=True)
     if ending:
-        raise_with_removal(*ending[0])
+        raise_with_removal(*ending[0], smoke=smoke)
 
 
 def table_of(results: list[Result]) -> str:

@@ -11,9 +11,16 @@ from hyped_core.errors import HypedError
 from hyped_core.plugins.folder import FOLDERS_VARIABLE
 from hyped_core.plugins.host import BLOCK_VARIABLE, PluginHost
 from hyped_core.plugins.registry import Provided, get_model, models
+from hyped_core.remote.process import LONGER
+from hyped_core.spec import ModelSpec
 
 _FOR_USERS = ("reinstall the package", "report it to the model's authors")
 """How advice begins that is of no use to a model's author."""
+_PARAMETERS = "correct the keys named above in the parameter file"
+_DEFAULTS = "give each field of the config a default"
+_QUICK = "correct what ModelSpec.quick names, and give each other field of the config a default"
+_SHORTER = "raise --time-limit, or give it less to do: ModelSpec.quick names values of the config for small trials"
+"""What an author is told in place of `_PARAMETERS`, and in a trial of `LONGER`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +100,52 @@ def clashing_apart(task: str, names: Sequence[str], host: PluginHost | None = No
     return list(dict.fromkeys(apart))
 
 
-def ways_out(task: str, name: str, mend: str, host: PluginHost | None = None) -> str:
+def ways_out(task: str, name: str, mend: str, host: PluginHost | None = None, *, smoke: bool = False) -> str:
     """``mend`` and, for a stranger's model, what gets rid of it; for one in a source folder how its author corrects it.
 
-    Who runs a folder is its author: what tells users to install it again, or to write to its author, is left out.
+    Who runs a folder is its author: what tells users to install it again, or to write to its author, is left out. A
+    trial (``smoke``) has no parameter file, and a limit of time of its own.
     """
     provided = find_provided(task, name, host)
     if provided is None or provided.plugin.own:
         return mend
-    plugin = provided.plugin
+    plugin, spec = provided.plugin, provided.spec
     if not plugin.folder:
+        mend = mend.replace(LONGER, "raise --time-limit") if smoke else mend
         remove = f"pip uninstall {plugin.distribution}, or set {BLOCK_VARIABLE}={plugin.name}"
         return "; ".join(filter(None, (mend, remove)))
-    top = provided.spec.target.partition(":")[0].partition(".")[0]
-    for_users = (f"pip install {top}", *_FOR_USERS)
+    for_users = (f"pip install {_package(spec)}", *_FOR_USERS)
     own = [part for part in mend.split("; ") if part and not part.startswith(for_users)]
+    instead = {_PARAMETERS: _QUICK if spec.quick else _DEFAULTS}  # what a parameter file says wrong ends the run before
+    instead |= {LONGER: _SHORTER} if smoke else {}
+    own = [instead.get(part, part) for part in own]
     correct = f"correct it in {plugin.folder} (hyped plugins check {plugin.folder} names all that is wrong)"
     return "; ".join([*own, f"{correct}, or leave that folder out (--plugin, {FOLDERS_VARIABLE})"])
 
 
+def _package(spec: ModelSpec) -> str:
+    return spec.target.partition(":")[0].partition(".")[0]
 
-def complaint(result: Result, host: PluginHost | None = None) -> str:
-    """What is said of a model without a score: whose it is, why, and how to get rid of a stranger's."""
+
+def own_place(result: Result, host: PluginHost | None = None) -> str:
+    """The last line of the plugin's own that a failed model went through, said to the author of a source folder.
+
+    Begins with a line break; empty for others, and where no such line is known.
+    """
+    provided = find_provided(result.task, result.model, host)
+    if provided is None or not provided.plugin.folder:
+        return ""
+    package = _package(provided.spec)
+    own = [frame for frame in result.trace if frame.startswith((f"{package}/", f"{package}.py:"))]
+    return f"\n  at {own[-1]}" if own else ""
+
+
+def complaint(result: Result, host: PluginHost | None = None, *, smoke: bool = False) -> str:
+    """What is said of a model without a score: whose it is, why and where, and how to get rid of a stranger's."""
     said, _, mend = result.reason.partition("\n  to mend: ")
     owner = f" ({result.distribution} {result.version})" if result.distribution else ""
-    ways = ways_out(result.task, result.model, mend, host)
+    said += own_place(result, host)
+    ways = ways_out(result.task, result.model, mend, host, smoke=smoke)
     return f"{result.model}{owner}: {result.status}: {said}" + (f"\n  to mend: {ways}" if ways else "")
 
 

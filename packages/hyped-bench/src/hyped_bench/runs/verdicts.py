@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,12 @@ if TYPE_CHECKING:
     from hyped_bench.judgement.files import Judgement
     from hyped_bench.judgement.verdicts import Summary
 
+_WORDS = ("better", "worse", "indistinguishable", "cannot tell")
 
-def verdict_lines(records: Path, task: str, models: Collection[str] | None = None) -> tuple[list[str], list[str]]:
+
+def verdict_lines(
+    records: Path, task: str, models: Collection[str] | None = None, *, short: bool = False
+) -> tuple[list[str], list[str]]:
     """Sentences on the models of a task, each with the source it is about, and notes on what could not be judged.
 
     Parameters
@@ -23,6 +28,8 @@ def verdict_lines(records: Path, task: str, models: Collection[str] | None = Non
     models
         What this run was about: records of others that lie there too, from other parameters maybe, are left out.
         All where None.
+    short
+        For a trial's tiny data: what each source is, and on how many metrics each word holds, not on which.
     """
     from hyped_bench.judgement import declared, judge_entries, read_entries
 
@@ -42,9 +49,48 @@ def verdict_lines(records: Path, task: str, models: Collection[str] | None = Non
     notes = [f"not scored, so nothing is held against it: {name}" for name in found.missing_controls]
     lines = []
     for summary in chosen or general:
-        lines.append(f"{summary.source}: {summary.text}")
-        lines += [f"  cannot tell {', '.join(keys)}: {why}" for why, keys in _reasons(found, summary).items()]
+        if not short:
+            lines.append(f"{summary.source}: {summary.text}")
+        else:
+            if (head := _headed(task, summary.source)) not in lines:
+                lines.append(head)
+            lines += _counted(found, summary)
+        for why, keys in _reasons(found, summary).items():
+            lines.append(f"  cannot tell {', '.join(keys)}: {_plain(why) if short else why}")
     return lines, notes
+
+
+def _headed(task: str, source: str) -> str:
+    """A source of a trial and what it is."""
+    from hyped_bench.smoke import SOURCES
+
+    what = SOURCES.get((task, source), "")
+    return f"{source}: {what}" if what else f"{source}:"
+
+
+def _counted(found: Judgement, summary: Summary) -> list[str]:
+    """On how many metrics each word holds of an entry on a source, against doing nothing and the best control."""
+    from hyped_bench.judgement.verdicts import returning
+
+    if (summary.source, summary.model) in returning(found.comparisons):
+        return [f"  {summary.text}"]
+    lines = []
+    for role, against in (("nothing", "doing nothing"), ("best_control", "the best control")):
+        words: dict[str, str] = {}
+        for one in found.verdicts:
+            if (one.source, one.model, one.role) == (summary.source, summary.model, role):
+                words.setdefault(one.metric, one.word)
+        held = Counter(words.values())
+        told = [f"{word} on {held[word]}" for word in _WORDS if held[word]]
+        if told:
+            lines.append(f"  {summary.model} against {against}, of {len(words)} metrics: {', '.join(told)}")
+    return lines
+
+
+def _plain(why: str) -> str:
+    """A reason without the words of who keeps records."""
+    count, few, _ = why.partition(", and no redrawn cells in the records")
+    return f"{count}, too few for an interval" if few else why
 
 
 def _reasons(found: Judgement, summary: Summary) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -20,6 +21,8 @@ from typing import Any
 from hyped_core.checking.records import CheckRecord
 
 Send = Callable[[dict[str, Any]], None]
+WHERE_SIGNAL = getattr(signal, "SIGUSR2", 0)
+"""Makes a child write to stderr where it is."""
 
 
 def main() -> None:
@@ -30,6 +33,8 @@ def main() -> None:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     faulthandler.enable(all_threads=False)
+    if hasattr(faulthandler, "register"):
+        faulthandler.register(WHERE_SIGNAL, all_threads=False)
     tempfile.tempdir = str(Path.cwd())  # removed with it, also where this process is ended in the middle
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
     lock = threading.Lock()

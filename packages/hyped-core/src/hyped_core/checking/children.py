@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyped_core.checking.child import failed
+from hyped_core.checking.blame import place_in_dump, without_dumps
+from hyped_core.checking.child import WHERE_SIGNAL, failed
 from hyped_core.checking.records import CheckRecord
 from hyped_core.remote.locks import in_use
 from hyped_core.remote.memory import machine_memory_gb
@@ -27,8 +28,8 @@ MEMORY_SHARE = 0.6
 """Share of the machine's memory that a child and its children may take together."""
 GATES = ("runs", "entry_point")
 """Where one of these takes its process along, those after it would only do so again."""
-TAIL = 6
-"""Lines of the child's stderr that are kept to say why it died."""
+TAIL, SHOWN = 150, 6
+"""Lines of the child's stderr that are kept to find where it hung or died, and how many of others are shown."""
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ def run_checks(
             check = child.current or waiting[0]
             known = child.known
             known.setdefault("told", {})[check] = check
-            yield failed(who, check, str(job.get("target", "")), fate[0], fate[1], child.spent)
+            yield failed(who, check, child.place or str(job.get("target", "")), fate[0], fate[1], child.spent)
             waiting = waiting[waiting.index(check) + 1 :]
             if check in GATES or not child.ready:
                 yield from (CheckRecord(who, name, "skipped", reason=f"see the check {check!r}") for name in waiting)
@@ -71,13 +72,14 @@ def run_checks(
 
 
 class _Child:
-    """One child process; afterwards ``fate`` says how it went wrong, with what to do, or is None.
+    """One child process; afterwards ``fate`` says how it went wrong, with what to do, or is None, and ``place`` where.
 
     ``known`` is what the next one, which goes on where this one ended, has to know of the checks before.
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.fate: tuple[str, str] | None = None
+        self.place = ""
         self.current = ""
         self.ready = False
         self.spent = 0.0
@@ -87,6 +89,10 @@ class _Child:
         variables = {**os.environ, "TMPDIR": str(folder)}  # what it leaves where it is ended goes with the folder
         self._process = WatchedProcess([sys.executable, "-c", code], folder, tail=TAIL, variables=variables)
         self._process.write(json.dumps(job).encode() + b"\n", last=True)
+        self._slow = "make it end in time on tiny data"
+        if job["kind"] == "behaviour":
+            self._slow += "; where it does no more than take long, name values that make it quick in ModelSpec.quick, "
+            self._slow += "or give it more time with --seconds"
 
     def __enter__(self) -> _Child:
         return self
@@ -108,7 +114,8 @@ class _Child:
             if text is None:
                 self.spent = time.monotonic() - since
                 if self.spent > bound:
-                    self.fate = (f"took longer than {bound:g} s and was ended", "make it end in time on tiny data")
+                    self.place = self._where()
+                    self.fate = (f"took longer than {bound:g} s and was ended", self._slow)
                     return
                 if (used := self._process.look(most)[1]) > most:
                     self.fate = (f"took {used / 1000:.1f} GB of memory and was ended", "free what is not needed")
@@ -131,5 +138,15 @@ class _Child:
                 return
 
     def _died(self) -> str:
-        said, tail = self._process.fate(), " / ".join(text for text in self._process.last_words() if text)
+        said, words = self._process.fate(), self._process.last_words()
+        self.place = place_in_dump(words)
+        tail = " / ".join(without_dumps(words)[-SHOWN:])
         return f"{said}; the last it wrote: {tail[-400:]}" if tail else said
+
+    def _where(self) -> str:
+        """The line of the author's that it is at."""
+        if not self.ready or not WHERE_SIGNAL:
+            return ""  # it may not listen yet
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, WHERE_SIGNAL)
+        return place_in_dump(self._process.last_words())

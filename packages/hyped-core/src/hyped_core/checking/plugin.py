@@ -12,6 +12,7 @@ from typing import Any
 from hyped_core.checking.children import LIMIT_S, Results, run_checks
 from hyped_core.checking.expected import Expected, all_expected, known_check, settled
 from hyped_core.checking.records import CheckRecord
+from hyped_core.checking.told import ToldOnce
 from hyped_core.errors import MissingFileError, PluginError, UnknownNameError
 from hyped_core.plugins.discovery import normal_name
 from hyped_core.spec import TASKS, ModelSpec
@@ -141,17 +142,18 @@ def check_plugin(
         known_check(name, [*static_names, *check_names()])
     results = Results()
     say(f"{target.distribution} {target.version}")
-    told, failures = set(), []
+    told, failures, once = set(), [], ToldOnce()
     for record in _static(target, _needed(static_names, only), limit, results):
         if record.bad:
             failures.append((record.check, record.model, record.where))
+        once.note(record)
         if record.bad or not only or record.check in only:
             yield record
     asked = [name for name in only if name not in static_names]
     if static or only and not asked:
         return
     for model in results.models:
-        for record in _behaviour(model, target, only, install, limit, say):
+        for record in map(once.again, _behaviour(model, target, only, install, limit, say)):
             told.add(record.check)
             if (record.check, record.model, record.where) not in failures:
                 yield record

@@ -130,7 +130,7 @@ def run_check(check: Check, spec: ModelSpec, make: Callable[..., Any], *, remote
     """One check in an empty folder that is removed afterwards."""
     started = time.perf_counter()
     maker = make if isinstance(make, Maker) else Maker(make)
-    if check.name not in ALONE and isinstance(maker.notes.get("run"), Exception):
+    if check.name not in ALONE and isinstance(maker.notes.get("run"), BaseException):
         return CheckRecord(spec.key, check.name, "skipped", reason=f"the model does not run: see the check {GATE!r}")
     with tempfile.TemporaryDirectory(prefix="hyped-check-", ignore_cleanup_errors=True) as folder:
         subject = Subject(spec.task, spec.name, spec, maker, Path(folder).resolve(), remote)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hyped_core import errors
+from hyped_core.checking.blame import place_in_dump, without_dumps
 from hyped_core.errors import HypedError, MissingHardwareError, ParamsError, PluginError, Problem, ValidationError
 from hyped_core.plugins.streams import printed_note
 from hyped_core.remote.exchange import line
@@ -27,7 +28,11 @@ PROTOCOL = 1
 LOOK_S = 0.05
 """Seconds between two looks at the memory of the process and its children."""
 STDERR_LINES = 20
-"""Lines of stderr that are kept to say why a process died."""
+"""Lines of stderr that are told to say why a process died."""
+_DUMP_LINES = 110
+"""Lines that are kept beside them: stacks that `faulthandler` writes have up to a hundred frames."""
+LONGER = "raise --time-limit, runners/<model>/seconds or HYPED_MODEL_SECONDS, or give it less to do"
+"""What to do about a model that took too long."""
 MOST_PROCESSES = 1000
 """A model with more at once multiplies without end, and is ended before the machine is."""
 _PATHS = ("PYTHONPATH", "HYPED_PLUGIN_FOLDERS", "HYPED_CACHE")
@@ -131,7 +136,7 @@ class WorkerProcess:
         folder = Path(tempfile.mkdtemp(prefix="hyped-remote-"))
         command = [python, "-m", "hyped_core.remote.worker", str(folder)]
         try:
-            return WatchedProcess(command, folder, tail=STDERR_LINES, variables=variables, relay=relay)
+            return WatchedProcess(command, folder, tail=STDERR_LINES + _DUMP_LINES, variables=variables, relay=relay)
         except OSError as error:
             raise PluginError(
                 f"the interpreter {self.runner.python} cannot be started: {error.strerror}",
@@ -194,7 +199,7 @@ class WorkerProcess:
             raise PluginError(
                 f"took longer than the {limit:g} seconds it may and was ended",
                 where=self.who,
-                mend="raise --time-limit, runners/<model>/seconds or HYPED_MODEL_SECONDS, or give it less to do",
+                mend=LONGER,
             )
         bound = float("inf") if self.runner.memory_gb is None else self.runner.memory_gb
         count, used = self._process.look(bound * 1e9 / 2**20)
@@ -211,7 +216,7 @@ class WorkerProcess:
             )
 
     def _died(self) -> HypedError:
-        """What to say of a process that closed its pipe."""
+        """What to say of a process that closed its pipe; a dump of its stack is on stderr, its place in ``frames``."""
         said, words = self._process.fate(), self._process.last_words()
         if any("No module named 'hyped_core'" in text or "No module named hyped_core" in text for text in words):
             return PluginError(
@@ -219,8 +224,11 @@ class WorkerProcess:
                 where=self.who,
                 mend=f"{self.runner.python} -m pip install hyped-core",
             )
-        tail = "".join(f"\n    {text}" for text in words)
-        return PluginError(f"{said}; the last it wrote:{tail or ' nothing'}", where=self.who)
+        tail = "".join(f"\n    {text}" for text in without_dumps(words)[-STDERR_LINES:])
+        error = PluginError(f"{said}; the last it wrote:{tail or ' nothing'}", where=self.who)
+        if place := place_in_dump(words):
+            error.__dict__["frames"] = [place]
+        return error
 
     def close(self) -> None:
         """End the process and its children, and remove what was exchanged."""

@@ -18,6 +18,8 @@ from hyped_core.remote.memory import Family, signal_name, way_of
 
 REST = 4
 """Times as long as a look took there is none: where thousands of processes run, a look takes long."""
+_MODULES = "Extension modules: "
+"""How the last line of `faulthandler`'s dump begins, thousands of letters that name no culprit: it is left out."""
 _LAST_S = 0.5
 """Seconds for what an ended process wrote last to come through."""
 
@@ -161,6 +163,8 @@ class WatchedProcess:
         with contextlib.suppress(ValueError, OSError):
             for raw in self._process.stderr:
                 text = raw.decode(errors="replace")
+                if text.startswith(_MODULES):
+                    continue
                 self._tail.append(text.rstrip())
                 with contextlib.suppress(ValueError, OSError):  # stderr may be closed at the end of the host
                     self._relay(text if text.endswith("\n") else f"{text}\n")  # its last may have no end

@@ -32,7 +32,7 @@ def ask(call: Callable[[], Any], where: str, mend: str = TYPED) -> tuple[Any, Hy
         return call(), None
     except (CheckFailed, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_refusal(error):
             return None, error  # type: ignore[return-value]
         place = place_of(error)

@@ -94,8 +94,11 @@ def check_form(result: Any, control: AnnData, where: str, *, finite: bool = True
     ours, theirs = list(result.var_names), list(control.var_names)
     if ours != theirs:
         said = "the genes in another order than" if set(ours) == set(theirs) else "other genes than"
+        at, pair = next(((i, two) for i, two in enumerate(zip(ours, theirs)) if two[0] != two[1]), (0, ()))
+        first = f"column {at} is {pair[0]}, in control {pair[1]}" if pair else ""
+        counts = f"{len(ours)} in place of {len(theirs)}" if len(ours) != len(theirs) else ""
         raise CheckFailed(
-            f"returned {said} control has ({len(ours)} against {len(theirs)})",
+            f"returned {said} control has: {'; '.join(text for text in (counts, first) if text)}",
             where=f"{where}, var_names",
             mend="return AnnData(..., var=control.var), with column i of X for control.var_names[i]",
         )

@@ -23,8 +23,8 @@ def _saved(subject: Subject) -> Path:
     model = observed(subject).model
     offered = [name for name in ("save", "load") if callable(getattr(model, name, None))]
     if not offered:
-        learns = "fit" if callable(getattr(model, "fit", None)) else ""
-        raise CheckSkipped("the model offers no save and load" + (" though it learns" if learns else ""))
+        though = ", though it has a fit" if callable(getattr(model, "fit", None)) else ""
+        raise CheckSkipped(f"the model offers no save and load{though}")
     if len(offered) == 1:
         raise CheckFailed(
             f"offers {offered[0]} without {'load' if offered[0] == 'save' else 'save'}",

@@ -36,10 +36,10 @@ def observed(subject: Subject) -> observe.Observation:
             notes["run"] = observe.observe(
                 subject.make, exercise(subject), subject.context(), subject.scratch / "working-folder"
             )
-        except Exception as error:  # noqa: BLE001  a model may raise anything: `runs` says what
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a model may raise anything: `runs` says what
             notes["run"] = error
     run = notes["run"]
-    if isinstance(run, Exception):
+    if isinstance(run, BaseException):
         raise CheckSkipped("the model does not run: see the check 'runs'") from run
     return run
 

@@ -96,7 +96,8 @@ def libraries_declared(package: Package) -> Iterator[Problem]:
             yield Problem(
                 f"{name}:{node.lineno}",
                 f"imports {top}, which nothing that the package requires brings",
-                f'add "{distribution_of(top)}" to dependencies, or to an extra and to needs.modules of the model',
+                f'add "{distribution_of(top)}" to dependencies, or to an extra and to needs.modules of the model'
+                f"{name_guessed(top)}",
             )
 
 
@@ -104,6 +105,12 @@ def distribution_of(module: str) -> str:
     """The distribution to require for a module: one that has it here, else one of its name."""
     top = module.partition(".")[0]
     return min(map(normal_name, _providers().get(top, [top])))
+
+
+def name_guessed(module: str) -> str:
+    """Words to add where the name by `distribution_of` is only the module's."""
+    top = module.partition(".")[0]
+    return "" if top in _providers() else f" (the distribution that has {top} may be called otherwise)"
 
 
 def closest_module(package: Package, name: str) -> str:

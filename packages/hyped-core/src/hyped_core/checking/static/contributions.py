@@ -84,6 +84,7 @@ def _failure(package: Package, point: EntryPoint, failure: BaseException | Trial
         yield Problem(where, f"there is no module {name}", mend)
     elif name:
         mend = f'add "{code.distribution_of(name)}" to dependencies and install it, or import it in the model\'s module'
+        mend += code.name_guessed(name)
         yield Problem(here or package.point_place(point), f"imports {name}, which is not installed", mend)
     elif isinstance(failure, SyntaxError) and here:
         raise CheckSkipped(f"{here} is not Python: see the check 'syntax'")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from hyped_core.checking.records import CheckSkipped
-from hyped_core.checking.static.code import closest_module, distribution_of, libraries_declared
+from hyped_core.checking.static.code import closest_module, distribution_of, libraries_declared, name_guessed
 from hyped_core.checking.static.config import config_problems
 from hyped_core.checking.static.package import Package
 from hyped_core.checking.static.places import error_place
@@ -127,7 +127,8 @@ def _unimportable(package: Package, spec: ModelSpec, name: str, field: str, erro
         top = absent.partition(".")[0]
         if any(problem.message.startswith(f"imports {top},") for problem in libraries_declared(package)):
             raise CheckSkipped(f"{absent} is not installed: see the check 'libraries_declared'") from error
-        mend = f"pip install {distribution_of(absent)}; where users may lack it, name it in needs.modules"
+        mend = f"pip install {distribution_of(absent)}{name_guessed(absent)}; where users may lack it, name it in "
+        mend += "needs.modules"
         return Problem(here or where, f"imports {absent}, which is not installed", mend)
     return Problem(here or where, error.message, "make its import work")
 
