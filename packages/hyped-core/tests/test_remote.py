@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hyped_core.checking.blame import place_of
 from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta
 from hyped_core.errors import (
@@ -97,6 +98,8 @@ MODELS = """
                 return (stack * self.config.scale + noise + getattr(self, "mean", 0)).astype(np.float32)
             if does == "raise":
                 raise RuntimeError("out of luck")
+            if does == "deep":
+                np.linalg.inv(np.zeros((2, 2)))
             if does == "refuse":
                 raise InvalidDataError("these are no planes", where="stack", mend="give planes")
             if does == "odd":
@@ -214,6 +217,7 @@ def test_a_model_known_here_need_not_be_registered_there(lab, tmp_path):
 def test_errors_come_back_as_they_are(remote):
     for does, kind, text in (
         ("raise", RemoteError, "RuntimeError: out of luck"),
+        ("deep", RemoteError, "LinAlgError: Singular"),
         ("refuse", InvalidDataError, "these are no planes"),
         ("function", PluginError, "type function"),
     ):
@@ -223,6 +227,8 @@ def test_errors_come_back_as_they_are(remote):
             model.denoise(STACK, ImageMeta(), context=RunContext())
         if does == "raise":
             assert any("toylab_models.py" in line and "denoise" in line for line in caught.value.frames)
+        if does == "deep":
+            assert "linalg" in caught.value.frames[-1] and place_of(caught.value).startswith("toylab_models.py:")
         if does == "refuse":
             assert (caught.value.where, caught.value.mend) == ("stack", "give planes")
     with pytest.raises(ParamsError, match="scale"):

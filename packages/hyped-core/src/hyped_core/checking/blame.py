@@ -34,7 +34,7 @@ def said(error: BaseException) -> str:
 def place_of(error: BaseException) -> str:
     """The last frame of an error outside HYPED's core and the standard library: the author's own line."""
     if there := getattr(error, "frames", None):  # of a process of its own
-        return str(there[-1])
+        return str(getattr(error, "place", "") or there[-1])
     return _own_frame([(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)])
 
 

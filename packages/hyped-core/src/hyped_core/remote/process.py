@@ -256,8 +256,9 @@ def _to_stderr(text: str) -> None:
 
 
 def _error_in(said: dict[str, Any]) -> HypedError:
-    """The error that the other side told of."""
+    """The error that the other side told of; ``place`` is the author's own line in it."""
     fields = {"where": said.get("where"), "mend": said.get("mend")}
+    error: HypedError = RemoteError(said["message"], frames=said["frames"], **fields)
     for name in said.get("kinds", ()):  # from the error's own class upwards
         kind = getattr(errors, name, None)
         if isinstance(kind, type) and issubclass(kind, HypedError):
@@ -265,6 +266,6 @@ def _error_in(said: dict[str, Any]) -> HypedError:
             HypedError.__init__(error, said["message"], **fields)
             if isinstance(error, ValidationError):
                 error.problems = tuple(Problem(*problem) for problem in said.get("problems", ()))
-            error.__dict__["frames"] = said["frames"]
-            return error
-    return RemoteError(said["message"], frames=said["frames"], **fields)
+            break
+    error.__dict__.update(frames=said["frames"], place=said.get("place", ""))
+    return error

@@ -215,15 +215,15 @@ def error_out(error: BaseException) -> dict[str, Any]:
     """An error as JSON: a `HypedError` with its fields, any other by type and text.
 
     ``kinds`` are the classes of `hyped_core.errors` that it is of, the nearest first; ``frames`` are those of what it
-    came from, then its own.
+    came from, then its own; ``place`` is the author's own line among them.
     """
-    from hyped_core.checking.blame import frame_place
+    from hyped_core.checking.blame import frame_place, place_of
 
     frames: list[str] = []
     for one in filter(None, (error.__cause__, error)):
         frames += [frame_place(f.filename, f.lineno, f.name) for f in traceback.extract_tb(one.__traceback__)[-8:]]
     kinds = [kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__]
-    told: dict[str, Any] = {"kinds": kinds, "frames": frames}
+    told: dict[str, Any] = {"kinds": kinds, "frames": frames, "place": place_of(error)}
     for name in ("message", "where", "mend") if kinds else ():
         value = getattr(error, name, None)
         told[name] = None if value is None else str(value)
