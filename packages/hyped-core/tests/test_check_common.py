@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -470,6 +471,16 @@ def test_threads_that_libraries_keep_and_filters_of_their_own_are_fine():
     assert outcomes(Usual, only=["process_untouched"])["process_untouched"].status == "passed"
 
 
+@pytest.fixture
+def plain_filters() -> Iterator[None]:
+    """The filters of warnings that a new process has, whatever other tests and libraries did to this one's."""
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.filterwarnings("ignore", category=ImportWarning)
+        yield
+
+
+@pytest.mark.usefixtures("plain_filters")
 def test_what_is_left_is_named_and_put_back():
     filters, level = list(warnings.filters), logging.root.level
     handlers, precision = list(logging.root.handlers), pd.get_option("display.precision")

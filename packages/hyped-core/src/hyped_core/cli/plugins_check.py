@@ -61,7 +61,8 @@ def check_plugins(
                 found = json_of(shown, records, spent)
                 click.echo(json.dumps({**found, "ok": found["ok"] and not interrupted}, indent=2))
             else:
-                click.echo(as_text(shown, records, spent, verbose=verbose))
+                said = as_text(shown, records, spent, verbose=verbose)
+                click.echo(f"{said}\ninterrupted: the checks that follow were not run" if interrupted else said)
     bad = sum(record.bad for record in records)
     if bad:
         raise PluginError(
