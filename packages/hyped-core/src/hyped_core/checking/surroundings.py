@@ -169,7 +169,8 @@ def _arguments(pid: int) -> bytes:
 
 
 def _command(pid: int) -> str:
-    return f"{_arguments(pid).replace(bytes(1), b' ').decode(errors='replace').strip()[:60]} ({pid})"
+    program, *given = _arguments(pid).decode(errors="replace").rstrip("\0").split("\0")
+    return f"{' '.join((Path(program).name, *given))[:60]} ({pid})"
 
 
 def random_states() -> dict[str, Any]:
