@@ -10,7 +10,7 @@ from hyped_bench.runner.jobs import Job, Result, Status
 from hyped_core.errors import HypedError
 from hyped_core.plugins.folder import FOLDERS_VARIABLE
 from hyped_core.plugins.host import BLOCK_VARIABLE, PluginHost
-from hyped_core.plugins.registry import Provided, get_model, models
+from hyped_core.plugins.registry import Provided, get_model, models, provided_model
 from hyped_core.remote.process import LONGER
 from hyped_core.spec import ModelSpec
 
@@ -76,9 +76,8 @@ def place_models(job: Job, names: Sequence[str], limits: Limits, host: PluginHos
 
 def find_provided(task: str, name: str, host: PluginHost | None = None) -> Provided | None:
     """The model as it is registered here; None where it is not, or where two strangers claim the name."""
-    distribution, _, bare = name.rpartition(":")
     try:
-        return models(host).provided(f"{distribution}:{task}/{bare}" if distribution else f"{task}/{bare}")
+        return provided_model(task, name, host)
     except HypedError:
         return None
 

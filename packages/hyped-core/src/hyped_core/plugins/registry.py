@@ -109,9 +109,13 @@ def models(host: PluginHost | None = None) -> Registry[ModelSpec]:
 
 def get_model(task: str, name: str, host: PluginHost | None = None) -> ModelSpec:
     """The model ``name`` (or ``"distribution:name"``) of ``task``."""
+    return provided_model(task, name, host).spec
+
+
+def provided_model(task: str, name: str, host: PluginHost | None = None) -> Provided:
+    """The model and its owner, by task and name (or ``distribution:name``); raises what `get_model` raises."""
     distribution, _, bare = name.rpartition(":")
-    prefix = f"{distribution}:" if distribution else ""
-    return models(host).get(f"{prefix}{task}/{bare}")
+    return models(host).provided(f"{distribution}:{task}/{bare}" if distribution else f"{task}/{bare}")
 
 
 def tasks(host: PluginHost | None = None) -> Registry[TaskSpec]:

@@ -17,7 +17,7 @@ from hyped_core.context import Progress
 from hyped_core.errors import HypedError, MissingHardwareError, PluginError, UsageError
 from hyped_core.plugins.host import PluginHost
 from hyped_core.plugins.record import PluginRecord, Provided
-from hyped_core.plugins.registry import models
+from hyped_core.plugins.registry import provided_model
 from hyped_core.remote.host import RemoteModel
 from hyped_core.remote.memory import machine_memory_gb
 from hyped_core.remote.process import Runner
@@ -106,8 +106,7 @@ def place(task: str, name: str, values: dict[str, Any], design: Design, host: Pl
     MissingHardwareError
         It takes more memory than it may.
     """
-    distribution, _, bare = name.rpartition(":")
-    provided = models(host).provided(f"{distribution}:{task}/{bare}" if distribution else f"{task}/{bare}")
+    provided = provided_model(task, name, host)
     spec: ModelSpec = provided.spec
     if works_apart(provided):
         remote = _RemoteStep(provided, values, design)
