@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -38,3 +40,20 @@ def plugin_folders_of_a_test_stay_its_own() -> Iterator[None]:
             os.environ["HYPED_PLUGIN_FOLDERS"] = before
         sys.path[:] = path
         sys.modules["hyped_core.plugins.host"].default_host.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def gone() -> Callable[[int], bool]:
+    """``gone(pid)``: whether a process ends within five seconds; one that nobody waited for counts as ended."""
+
+    def ends(pid: int) -> bool:
+        for _ in range(100):
+            try:
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    return True
+            except OSError:
+                return True
+            time.sleep(0.05)
+        return False
+
+    return ends

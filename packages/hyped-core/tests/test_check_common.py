@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hyped_core.checking import blame
+from hyped_core import blame
 from hyped_core.checking.catalogue import checks_of
 from hyped_core.checking.children import run_checks
 from hyped_core.checking.records import CheckSkipped

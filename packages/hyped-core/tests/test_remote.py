@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
-import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hyped_core.checking.blame import place_of
+from hyped_core.blame import place_of
 from hyped_core.context import RunContext
 from hyped_core.contracts import ImageMeta
 from hyped_core.errors import (
@@ -156,18 +154,6 @@ def remote(lab):
 STACK = np.random.default_rng(1).normal(500, 20, (3, 8, 9)).astype(np.float32)
 
 
-def gone(pid: int) -> bool:
-    """Whether a process ended (one that nobody waited for counts as ended)."""
-    for _ in range(100):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_a_model_over_there_gives_the_bytes_it_gives_here(remote, lab, capfd, monkeypatch):
     far = remote(seconds=60, memory_gb=4)
     assert (far.distribution, far.version, far.spec.deterministic) == ("toylab", "1.0", False)
@@ -299,7 +285,7 @@ def test_an_error_has_the_frames_of_what_it_came_from(tmp_path, monkeypatch):
     assert "toy_halts.py:2 in <module>" in frames and frames[-1].endswith("in import_target")
 
 
-def test_a_hang_ends_at_its_limit_with_all_its_children(remote, tmp_path):
+def test_a_hang_ends_at_its_limit_with_all_its_children(remote, tmp_path, gone):
     far = remote(values={"does": "sleep"}, seconds=3)
     model = far.create()
     with pytest.raises(PluginError, match="3 seconds") as caught:
@@ -317,7 +303,7 @@ def test_memory_past_its_limit_ends_the_model(remote):
     assert 600e6 < far.process.peak_memory_mb * 2**20 < 1.8e9
 
 
-def test_progress_is_followed_and_an_interrupt_leaves_no_process(remote):
+def test_progress_is_followed_and_an_interrupt_leaves_no_process(remote, gone):
     seen = []
 
     class Impatient:

@@ -109,17 +109,6 @@ def open_apart(tmp_path, monkeypatch):
             one.close()
 
 
-def gone(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def call(remote: RemoteModel):
     model = remote.create()
     model.denoise(STACK, ImageMeta(), context=RunContext())
@@ -156,7 +145,7 @@ def test_state_that_was_learned_is_saved_and_loaded_over_there(open_apart, tmp_p
     assert not hasattr(second, "denoise_frames")
 
 
-def test_a_child_that_holds_the_pipe_does_not_hold_up_the_host(open_apart, tmp_path):
+def test_a_child_that_holds_the_pipe_does_not_hold_up_the_host(open_apart, tmp_path, gone):
     model = open_apart({"does": "fork", "other": str(tmp_path / "pids")}, seconds=60).create()
     started = time.monotonic()
     with pytest.raises(PluginError, match="exit code 5"):
@@ -165,7 +154,7 @@ def test_a_child_that_holds_the_pipe_does_not_hold_up_the_host(open_apart, tmp_p
     assert gone(int((tmp_path / "pids").read_text()))  # though it left its parent's session
 
 
-def test_one_that_multiplies_is_ended_with_all_that_came_of_it(open_apart, tmp_path, monkeypatch):
+def test_one_that_multiplies_is_ended_with_all_that_came_of_it(open_apart, tmp_path, monkeypatch, gone):
     monkeypatch.setattr(process, "MOST_PROCESSES", 20)
     model = open_apart({"does": "bomb", "other": str(tmp_path / "pids")}, seconds=60).create()
     with pytest.raises(PluginError, match="processes at once"):
@@ -197,7 +186,7 @@ def test_shared_memory_of_children_counts_once():
         started.stdout.close()
 
 
-def test_an_interrupt_of_the_host_ends_the_worker(open_apart, tmp_path):
+def test_an_interrupt_of_the_host_ends_the_worker(open_apart, tmp_path, gone):
     lab = tmp_path / "lab"
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"

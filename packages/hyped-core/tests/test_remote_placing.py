@@ -118,14 +118,6 @@ def denoised(placed) -> tuple[np.ndarray, dict]:
     return model.denoise(STACK, ImageMeta(), context=RunContext()), dict(model.facts)
 
 
-def gone(pid: int) -> bool:
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_a_model_of_hyped_s_own_works_in_this_process(tmp_path, capfd):
     with isolated_host(lab(tmp_path, "hyped-seq", "ourlab")) as host:
         placed = place("denoise", "good", {"factor": 3}, DESIGN, host)
@@ -138,7 +130,7 @@ def test_a_model_of_hyped_s_own_works_in_this_process(tmp_path, capfd):
             place("denoise", "good", {"factr": 3}, DESIGN, host)
 
 
-def test_a_stranger_s_works_apart_with_the_same_results_and_ends_with_its_model(host, capfd):
+def test_a_stranger_s_works_apart_with_the_same_results_and_ends_with_its_model(host, capfd, gone):
     other = DESIGN.model_copy(update={"channels": tuple(reversed(DESIGN.channels))})
     placed = place("denoise", "good", {"factor": 3}, other, host)
     result, facts = denoised(placed)
@@ -185,7 +177,7 @@ def test_an_error_names_the_owner_and_what_mends_it(host, name, kind, word, remo
     assert caught.value.exit_code == (4 if removed else 3)
 
 
-def test_one_that_hangs_or_takes_all_memory_is_ended(host, monkeypatch):
+def test_one_that_hangs_or_takes_all_memory_is_ended(host, monkeypatch, gone):
     monkeypatch.setenv("HYPED_MODEL_SECONDS", "5")
     monkeypatch.setenv("HYPED_MODEL_GB", "0.6")
     started = time.monotonic()

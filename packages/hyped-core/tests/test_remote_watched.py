@@ -42,17 +42,6 @@ def lines(child: WatchedProcess, seconds: float = 30) -> list[bytes]:
     raise AssertionError(f"no end after {found}")
 
 
-def gone(pid: int) -> bool:
-    for _ in range(100):
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_lines_go_both_ways_and_the_last_of_stderr_is_kept(start):
     heard = []
     code = (
@@ -84,7 +73,7 @@ def test_how_it_ended_by_a_signal(start):
     assert child.fate() == "its process was killed by signal SIGSEGV"
 
 
-def test_children_that_hold_the_pipe_or_took_a_mark_of_their_own_go_with_it(start):
+def test_children_that_hold_the_pipe_or_took_a_mark_of_their_own_go_with_it(start, gone):
     inner = (
         "import sys; from pathlib import Path\n"
         "from hyped_core.remote.watched import WatchedProcess\n"

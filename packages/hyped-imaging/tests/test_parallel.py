@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from hyped_core.context import SilentProgress
 from hyped_core.errors import HypedError, InvalidDataError, NetworkError, UsageError
+from hyped_core.remote.placing import MEMORY_VARIABLE, default_memory_gb
 from hyped_imaging.parallel import Workers, run_frames, worker_options
 
 FRAMES = (5, 1, 9, 3, 0, 7)
@@ -202,6 +203,22 @@ def test_libraries_in_workers_keep_to_one_thread(tmp_path, monkeypatch):
     run = run_frames(Threads(), range(2), Workers(2), progress=SilentProgress(), description="")
     assert [result for _, result in run] == [("1", "3", 1)] * 2
     assert "OMP_NUM_THREADS" not in os.environ
+
+
+def test_models_of_other_packages_share_the_memory_among_workers(tmp_path, monkeypatch):
+    monkeypatch.delenv(MEMORY_VARIABLE, raising=False)
+    run = run_frames(Memory(), range(3), Workers(3), progress=SilentProgress(), description="")
+    assert [result for _, result in run] == pytest.approx([default_memory_gb() / 3] * 3, rel=0.01)
+    assert MEMORY_VARIABLE not in os.environ
+    monkeypatch.setenv(MEMORY_VARIABLE, "7")
+    run = run_frames(Memory(), range(2), Workers(2), progress=SilentProgress(), description="")
+    assert [result for _, result in run] == [7.0] * 2
+
+
+class Memory:
+    @contextmanager
+    def open(self):
+        yield lambda _: default_memory_gb()
 
 
 class Threads:

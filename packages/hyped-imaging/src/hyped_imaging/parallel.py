@@ -152,7 +152,7 @@ def _in_processes(job: FrameJob, frames: list[int], processes: int) -> Iterator[
     left = deque(frames)
     breaks = 0
     context = get_context("spawn")
-    with _one_thread_each():
+    with _shared(processes):
         while left:
             stop = context.RawValue("b", 0)  # without a lock, which a worker that is killed would keep
             pool = ProcessPoolExecutor(
@@ -202,10 +202,16 @@ def _dies_again(frame: int, workers: int) -> HypedError:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Processes started in this block keep numerical libraries to a thread each, unless the user said more."""
-    added = [name for name in _THREAD_VARIABLES if name not in os.environ]
-    os.environ.update(dict.fromkeys(added, "1"))
+def _shared(processes: int) -> Iterator[None]:
+    """Processes started in this block keep numerical libraries to a thread each, and the model of another package
+    beside each to its share of the memory, unless the user said otherwise."""
+    from hyped_core.remote.placing import MEMORY_VARIABLE, default_memory_gb
+
+    wanted = dict.fromkeys(_THREAD_VARIABLES, "1")
+    if memory := default_memory_gb():
+        wanted[MEMORY_VARIABLE] = f"{memory / processes:.3g}"
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:

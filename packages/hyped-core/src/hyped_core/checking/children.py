@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hyped_core.checking.blame import place_in_dump, without_dumps
+from hyped_core.blame import place_in_dump, without_dumps
 from hyped_core.checking.child import WHERE_SIGNAL, failed
 from hyped_core.checking.records import CheckRecord
 from hyped_core.remote.locks import in_use

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hyped_core.checking.blame import place_of, said
+from hyped_core.blame import place_of, said
 from hyped_core.checking.catalogue import checks_of
 from hyped_core.checking.expected import Expected, settled
 from hyped_core.checking.observe import process_kept

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from hyped_core.remote.memory import children
+
 GRACE_S = 0.5
 """Seconds that threads and processes that are about to end have for it."""
 POOLS = (
@@ -82,12 +84,12 @@ class Surroundings:
         until = time.monotonic() + GRACE_S
         while True:
             threads = [t for t in threading.enumerate() if t not in self.threads and t.is_alive() and not _pooled(t)]
-            children = [pid for pid in _children() if pid not in self.children]
-            if not threads and not children or time.monotonic() > until:
+            left = [pid for pid in _children() if pid not in self.children]
+            if not threads and not left or time.monotonic() > until:
                 break
             time.sleep(0.02)
         said = [f"threads still run: {', '.join(sorted(t.name for t in threads))}"] if threads else []
-        said += [f"processes still run: {', '.join(map(_command, children))}"] if children else []
+        said += [f"processes still run: {', '.join(map(_command, left))}"] if left else []
         return "; ".join(said)
 
     def restore(self) -> None:
@@ -150,14 +152,8 @@ def _pooled(thread: threading.Thread) -> bool:
 
 
 def _children() -> list[int]:
-    """Ids of this process' children that run, but for workers of libraries; none where there is no ``/proc``."""
-    found = []
-    for task in Path("/proc/self/task").glob("*/children"):
-        try:
-            found += [int(pid) for pid in task.read_text().split()]
-        except OSError:
-            continue  # the thread ended meanwhile
-    return [pid for pid in found if (said := _arguments(pid)) and not any(name in said for name in WORKERS)]
+    """Ids of this process' children that run, but for workers of libraries."""
+    return [pid for pid in children() if (said := _arguments(pid)) and not any(name in said for name in WORKERS)]
 
 
 def _arguments(pid: int) -> bytes:

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from hyped_core.remote.memory import children
+
 MARK = "HYPED_LOOK"
 """Variable by which the processes that came of a looking child are known, wherever they went."""
 _PR_SET_CHILD_SUBREAPER = 36
@@ -50,18 +52,7 @@ def ended_strays(grace_s: float) -> str:
 
 def _strays() -> list[int]:
     mark = f"{MARK}={os.environ.get(MARK, '')}".encode()
-    return [pid for pid in _children() if mark not in _environment(pid, mark)]
-
-
-def _children() -> list[int]:
-    """Processes that this one is the parent of and that have not ended."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, IndexError):
-            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
-            if int(parent) == os.getpid() and state not in "ZX":
-                found.append(int(folder.name))
-    return found
+    return [pid for pid in children() if mark not in _environment(pid, mark)]
 
 
 def _environment(pid: int, otherwise: bytes) -> list[bytes]:

@@ -116,6 +116,17 @@ class Family:
             time.sleep(0.01)
 
 
+def children() -> list[int]:
+    """Ids of the processes that this one is the parent of and that have not ended; none where there is no ``/proc``."""
+    found = []
+    for pid in _processes():
+        with contextlib.suppress(OSError, IndexError):  # it ended meanwhile
+            state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == os.getpid() and state not in "ZX":
+                found.append(pid)
+    return found
+
+
 def signal_name(code: int) -> str:
     """The name of the signal that a process's (negative) exit code tells of, its number where it has none."""
     return {s.value: s.name for s in signal.Signals}.get(-code, str(-code))

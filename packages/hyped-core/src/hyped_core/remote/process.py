@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hyped_core import errors
-from hyped_core.checking.blame import place_in_dump, without_dumps
+from hyped_core.blame import place_in_dump, without_dumps
 from hyped_core.errors import HypedError, MissingHardwareError, ParamsError, PluginError, Problem, ValidationError
 from hyped_core.plugins.streams import printed_note
 from hyped_core.remote.exchange import line

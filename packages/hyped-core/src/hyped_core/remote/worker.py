@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from hyped_core import errors
+from hyped_core.blame import frame_place, place_of
 from hyped_core.context import RunContext
 from hyped_core.errors import HypedError, ValidationError, type_and_text
 from hyped_core.plugins.streams import Counted, Heard
@@ -217,8 +218,6 @@ def error_out(error: BaseException) -> dict[str, Any]:
     ``kinds`` are the classes of `hyped_core.errors` that it is of, the nearest first; ``frames`` are those of what it
     came from, then its own; ``place`` is the author's own line among them.
     """
-    from hyped_core.checking.blame import frame_place, place_of
-
     frames: list[str] = []
     for one in filter(None, (error.__cause__, error)):
         frames += [frame_place(f.filename, f.lineno, f.name) for f in traceback.extract_tb(one.__traceback__)[-8:]]

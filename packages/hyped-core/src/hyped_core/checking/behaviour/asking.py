@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hyped_core.checking.blame import is_refusal, place_of, said
+from hyped_core.blame import is_refusal, place_of, said
 from hyped_core.checking.records import CheckFailed, Subject
 from hyped_core.context import RunContext
 from hyped_core.errors import HypedError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hyped_core.blame import place_of, said
 from hyped_core.checking.behaviour import libraries, process, repeats, state
 from hyped_core.checking.behaviour.working import observed
-from hyped_core.checking.blame import place_of, said
 from hyped_core.checking.records import Check, CheckFailed, CheckSkipped, Subject
 from hyped_core.errors import (
     HypedError,

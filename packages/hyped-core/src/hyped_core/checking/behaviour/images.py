@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from hyped_core.checking.blame import is_refusal, place_of, said
+from hyped_core.blame import is_refusal, place_of, said
 from hyped_core.checking.records import CheckFailed, CheckSkipped
 from hyped_core.checking.tiny.movie import TinyMovie, tiny_movie
 from hyped_core.errors import HypedError, MissingDependencyError, MissingHardwareError

@@ -6,7 +6,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from hyped_core.checking.blame import said
+from hyped_core.blame import said
 from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
 from hyped_core.errors import MissingDependencyError
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from hyped_core.blame import place_of, said
 from hyped_core.checking import observe
 from hyped_core.checking.behaviour.working import must_agree, observed, repeatable, settled, work
-from hyped_core.checking.blame import place_of, said
 from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject
 
 MANY = 3

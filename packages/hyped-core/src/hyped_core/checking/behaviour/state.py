@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from hyped_core.blame import is_refusal, place_of, said
 from hyped_core.checking.behaviour.working import must_agree, observed, repeatable, trained, work
-from hyped_core.checking.blame import is_refusal, place_of, said
 from hyped_core.checking.records import CheckFailed, CheckSkipped, Subject, asked_by
 
 PICKLE_SUFFIXES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".ckpt", ".dill", ".h5py-pickle")

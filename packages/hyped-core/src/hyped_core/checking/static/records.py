@@ -79,7 +79,7 @@ def _records(
     except CheckSkipped as skipped:
         found.append(CheckRecord(who, check, "skipped", reason=skipped.reason))
     except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin's code may raise anything
-        from hyped_core.checking.blame import place_of, said
+        from hyped_core.blame import place_of, said
 
         found.append(failed(who, check, place_of(error), said(error), "", time.perf_counter() - started))
     spent = round(time.perf_counter() - started, 3)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hyped_core.errors import HypedError, PluginError, type_and_text
 
-_CORE = str(Path(__file__).resolve().parents[1])
+_CORE = str(Path(__file__).resolve().parent)
 _HEADER = "(most recent call first)"
 """Words with which `faulthandler` begins the frames of a thread."""
 _FRAME = re.compile(r'\s*File "(.+)", line (\d+) in (.+)')
