@@ -52,6 +52,14 @@ def test_a_good_package_passes_every_check(static):
 
 
 EXCUSES = '[tool.hyped.expected-failures]\n"denoise/NAME" = {sead_repeats = "why"}\n'
+READER = """from hyped_core import ReaderSpec
+
+@hookimpl
+def hyped_readers():
+    yield ReaderSpec("NAME", "movie", (".tif", ".NAME"), "NAME.model:Same")
+
+@hookimpl
+"""
 DEFECTS = {
     "no version": ("metadata", {"pyproject": ('version = "0.1.0"', "")}, "version"),
     "no summary": ("metadata", {"pyproject": ('description = "Leaves frames as they are"', "")}, "description"),
@@ -130,6 +138,11 @@ DEFECTS = {
     ),
     "another api": ("api_version", {"plugin": ("seeded=False,", "seeded=False, api_version=99,")}, "99"),
     "name taken": ("names", {"plugin": ('name="NAME"', 'name="identity"')}, "hyped-bench"),
+    "suffix taken": (
+        "names",
+        {"plugin": ("@hookimpl\n", READER)},
+        "hyped_readers: movie/NAME: ReaderSpec.suffixes hyped-imaging reads .tif: this reader is not asked for it",
+    ),
     "unknown task": ("names", {"plugin": ('task="denoise"', 'task="denoize"')}, "denoise"),
     "no summary of the model": ("described", {"plugin": ('summary="Frames as they are", ', "")}, "summary"),
     "no licence of the model": ("described", {"plugin": (' licence="BSD-3-Clause",', "")}, "licence"),

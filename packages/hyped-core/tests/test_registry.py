@@ -137,3 +137,15 @@ def test_suffixes_of_hypeds_own_readers_stay_with_them(tmp_path):
     assert "the reader 'movie/aaa' is not asked for .tif, .tiff: hyped-imaging reads these" in record.reason
     assert "movie/all" in record.reason and "cells/cells" not in record.reason
     assert "pip uninstall alab" in record.mend
+
+
+def test_of_strangers_readers_of_one_suffix_the_first_by_name_is_asked_and_the_others_notes_say_so(tmp_path):
+    make_distribution(tmp_path, "blab", {"blab_plugin": READERS})
+    make_distribution(tmp_path, "clab", {"clab_plugin": READERS.replace('"aaa"', '"aab"')})
+    with isolated_host(tmp_path) as host:
+        host.check()
+    assert {record.state for record in host.plugins} == {"active"}
+    assert not any("not asked for" in note for note in host.record("blab").notes)
+    assert "the reader 'movie/aab' is not asked for .lif: 'movie/aaa' of blab comes before it" in (
+        host.record("clab").notes
+    )

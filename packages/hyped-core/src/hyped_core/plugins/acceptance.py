@@ -166,9 +166,20 @@ def clashes(hook: str, provided: list[Provided]) -> Iterator[tuple[Provided, str
 
 
 def taken_suffixes(hook: str, provided: list[Provided]) -> Iterator[tuple[Provided, str, Provided | None]]:
-    """The same of strangers' readers for suffixes that HYPED's own readers of their kind read: they lose these."""
+    """The same of strangers' readers for suffixes that HYPED's own readers of their kind read: they lose these.
+
+    Of strangers' readers of one suffix the first by name is asked; the records of the others get a note.
+    """
     if hook != "hyped_readers":
         return
+    first: dict[tuple[str, str], Provided] = {}
+    for item in sorted(provided, key=lambda item: (not item.plugin.own, KEYS[hook](item.spec))):
+        for suffix in item.spec.suffixes:
+            other = first.setdefault((item.spec.kind, suffix), item)
+            if not other.plugin.own and other.plugin is not item.plugin:
+                name, asked = KEYS[hook](item.spec), KEYS[hook](other.spec)
+                who = f"{asked!r} of {other.plugin.distribution}"
+                item.plugin.notes.append(f"the reader {name!r} is not asked for {suffix}: {who} comes before it")
     owners = {(i.spec.kind, s): i.plugin.distribution for i in provided if i.plugin.own for s in i.spec.suffixes}
     for item in provided:
         kind, taken = item.spec.kind, [s for s in item.spec.suffixes if (item.spec.kind, s) in owners]

@@ -159,7 +159,7 @@ def api_version(package: Package) -> Iterator[Problem]:
 
 
 def names(package: Package) -> Iterator[Problem]:
-    """Names are free: no other installed plugin has them; and a model's task is one that somebody registers."""
+    """Names and suffixes are free: no other installed plugin has them; and a model's task is one that is registered."""
     from hyped_core.plugins.acceptance import KEYS
     from hyped_core.spec import TASKS
 
@@ -176,6 +176,7 @@ def names(package: Package) -> Iterator[Problem]:
                 where = spec_place(package, name) if hook == "hyped_models" else ""
                 shown = f"{where or hook}: {_shown(name)}"
                 yield Problem(shown, f"{taken[name]} has this name too", "choose another name")
+    yield from _taken_suffixes(package)
     hosts = (package.others, package.host)
     known = {*TASKS, *(item.spec.name for host in hosts for item in host.collect("hyped_tasks"))}
     for spec in package.models():
@@ -184,6 +185,19 @@ def names(package: Package) -> Iterator[Problem]:
             mend = f"did you mean {' or '.join(close)}?" if close else f"tasks: {', '.join(sorted(known))}"
             where = spec_place(package, spec.key) or spec.key
             yield Problem(f"{where}: ModelSpec.task", f"nobody registers a task {spec.task!r}", mend)
+
+
+def _taken_suffixes(package: Package) -> Iterator[Problem]:
+    """Suffixes of its readers that another package's reader of that kind reads; HYPED's own share theirs."""
+    hook = "hyped_readers"
+    taken = {(i.spec.kind, s): i.plugin for i in package.others.collect(hook) for s in i.spec.suffixes}
+    for item in package.host.collect(hook):
+        for suffix in () if item.plugin.own else item.spec.suffixes:
+            if owner := taken.get((item.spec.kind, suffix)):
+                asked = "this reader is not asked for it" if owner.own else "the first of both by name is asked for it"
+                where = f"{hook}: {item.spec.kind}/{item.spec.name}: ReaderSpec.suffixes"
+                mend = f"leave {suffix!r} out, and give the files a suffix of their own"
+                yield Problem(where, f"{owner.distribution} reads {suffix}: {asked}", mend)
 
 
 def _shown(name: object) -> str:
@@ -199,6 +213,6 @@ CHECKS = (
     PackageCheck("entry_point", "A plugin that cannot be imported offers nothing.", entry_point),
     PackageCheck("contributions", "A record that cannot be taken is left out: its model is not there.", contributions),
     PackageCheck("api_version", "A model for other contracts is refused.", api_version),
-    PackageCheck("names", "Two models of one name: users get an error instead of either.", names),
+    PackageCheck("names", "Of two models of one name users get neither, of two readers of one suffix one.", names),
     *code.LATER,
 )
