@@ -9,7 +9,7 @@ PYTEST_WORKERS ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: help setup btrack repro test test-all bench dist lint docs release-check clean-venv lock gears-oracle parity-oracle
+.PHONY: help setup btrack repro repro-check test test-all bench dist lint docs release-check clean-venv lock gears-oracle parity-oracle
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -35,10 +35,13 @@ lock: $(STAMP)
 repro: $(STAMP)  ## raw data to report: make repro [DATASET=mini|public HYPED_PUBLIC_DATA=folder]
 	@DATASET=$(DATASET) sh scripts/repro.sh
 
+repro-check: $(STAMP)  ## hold the numbers of make repro against the committed ones, within each metric's tolerance
+	@DATASET=$(DATASET) sh scripts/repro_check.sh
+
 test: $(STAMP)  ## the tests of the packages and of tests/
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(STAMP)  ## the slow tests too, those of the report in a browser among them
+test-all: $(STAMP)  ## all tests: the slow ones too, the exhaustive and those of the report in a browser among them
 	@PYTHON=$(PYTHON) sh scripts/system-packages.sh chromium
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
@@ -71,5 +74,5 @@ $(VENV)/.hyped-docs: $(STAMP) docs/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r docs/requirements.txt
 	@touch $@
 
-release-check: $(STAMP)  ## what has to hold before a release: versions, change notes, ranges, wheels that install
-	$(BIN)/python scripts/release_check.py
+release-check: $(STAMP)  ## versions, change notes, ranges, wheels that install; [PACKAGE=hyped-core]: ready to be released?
+	$(BIN)/python scripts/release_check.py $(PACKAGE)

@@ -1,9 +1,11 @@
 """What has to hold before a package is released: versions, change notes, sibling ranges, and wheels that install.
 
-    python scripts/release_check.py            # every package (make release-check)
-    python scripts/release_check.py hyped-core # one; --no-wheels leaves out what takes minutes
+    python scripts/release_check.py            # between releases (make release-check)
+    python scripts/release_check.py hyped-core # is it ready to be released? (make release-check PACKAGE=hyped-core)
 
-Everything is looked at and every problem said at once; the exit code is 1 where there is any.
+Every package is looked at either way, and every problem said at once; the exit code is 1 where there is any. Changes
+that no version names yet are a note, and a problem of a package that is to be released. --no-wheels leaves out what
+takes minutes.
 """
 
 from __future__ import annotations
@@ -64,17 +66,30 @@ def read_package(root: Path, name: str) -> Package:
     return Package(name, folder, content["project"], content.get("tool", {}).get("towncrier", {}))
 
 
-def version_problems(package: Package, tags: list[str]) -> Iterator[str]:
-    """The version is one that packaging knows, and not below what was released."""
+def version_problems(package: Package, tags: list[str], *, releasing: bool) -> Iterator[str]:
+    """The version is known to packaging and not below what was released; one to be released is of all changes."""
     if not _is_version(package.version):
         yield f"pyproject.toml: version {package.version!r} is no version; write one as in PEP 440 (0.2.0, 0.2.0rc1)"
         return
-    own = Version(package.version)
-    released = [Version(tag.removeprefix(f"{package.name}-v")) for tag in tags if tag.startswith(f"{package.name}-v")]
-    if released and own < max(released):
-        yield f"pyproject.toml: version {own} is below {max(released)}, which is tagged; raise it"
-    if released and own == max(released) and fragments(package):
-        yield f"version {own} is tagged and there are new changes in changes/; raise the version"
+    own, last = Version(package.version), last_release(package, tags)
+    if last and own < last:
+        yield f"pyproject.toml: version {own} is below {last}, which is tagged; raise it"
+    if releasing and (pending := pending_changes(package, tags)):
+        yield f"{pending}; raise the version"
+
+
+def last_release(package: Package, tags: list[str]) -> Version | None:
+    """The highest version that is tagged; tags of no version are none."""
+    said = [tag.removeprefix(f"{package.name}-v") for tag in tags if tag.startswith(f"{package.name}-v")]
+    return max((Version(text) for text in said if _is_version(text)), default=None)
+
+
+def pending_changes(package: Package, tags: list[str]) -> str:
+    """What is new beside a version that is tagged already, as between two releases; empty where nothing is."""
+    new = len(fragments(package))
+    if not new or not _is_version(package.version) or Version(package.version) != last_release(package, tags):
+        return ""
+    return f"version {package.version} is tagged and changes/ holds {new} new change{'s' if new > 1 else ''}"
 
 
 def _is_version(text: str) -> bool:
@@ -201,20 +216,20 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=tempfile.gettempdir())
 
 
-def problems(root: Path, names: list[str], *, wheels: bool, tags: list[str]) -> dict[str, list[str]]:
-    """Package -> what is wrong with it; every check of every package is done."""
+def problems(root: Path, *, releasing: list[str], wheels: bool, tags: list[str]) -> dict[str, list[str]]:
+    """Package -> what is wrong with it; every check is done, and of ``releasing`` what else a release asks."""
     siblings = {name: read_package(root, name) for name in PACKAGES}
     found: dict[str, list[str]] = {}
-    for name in names:
-        package = siblings[name]
-        found[name] = [*version_problems(package, tags), *change_problems(package), *range_problems(package, siblings)]
+    for name, package in siblings.items():
+        found[name] = [*version_problems(package, tags, releasing=name in releasing), *change_problems(package)]
+        found[name] += range_problems(package, siblings)
         if _is_version(package.version):
             found[name] += upgrade_problems(root, package)
     if wheels:
         with tempfile.TemporaryDirectory() as place:
             made = build_wheels(root, list(PACKAGES), Path(place))
-            for name in names:
-                found[name] += wheel_problems(siblings[name], made[name])
+            for name, package in siblings.items():
+                found[name] += wheel_problems(package, made[name])
             found["together"] = list(install_problems(made, list(siblings.values()), root / "constraints.txt"))
     return found
 
@@ -222,17 +237,18 @@ def problems(root: Path, names: list[str], *, wheels: bool, tags: list[str]) -> 
 def main() -> int:
     """Say what is wrong, a line a problem; 1 where there is any."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("packages", nargs="*", choices=[[], *PACKAGES], help="packages to look at (default: all)")
+    parser.add_argument("packages", nargs="*", choices=[[], *PACKAGES], help="packages that are to be released")
     parser.add_argument("--no-wheels", action="store_true", help="leave out building and installing")
     options = parser.parse_args()
     listed = subprocess.run(["git", "tag"], capture_output=True, text=True, cwd=ROOT)
-    names = options.packages or list(PACKAGES)
-    found = problems(ROOT, names, wheels=not options.no_wheels, tags=listed.stdout.split())
+    tags = listed.stdout.split()
+    found = problems(ROOT, releasing=options.packages, wheels=not options.no_wheels, tags=tags)
     for name, said in found.items():
         for problem in said:
             sys.stdout.write(f"{name}: {problem}\n")
         if not said:
-            sys.stdout.write(f"{name}: ready\n")
+            pending = pending_changes(read_package(ROOT, name), tags) if name in PACKAGES else ""
+            sys.stdout.write(f"{name}: {f'in order; {pending}' if pending else 'ready'}\n")
     return 1 if any(found.values()) else 0
 
 

@@ -11,6 +11,7 @@ if [ "$dataset" != mini ]; then
     fi
     hyped data use "$dataset"
 fi
+python scripts/check_lines.py
 hyped plugins lock
 python scripts/mend_after_kill.py
 # nothing of the report follows from a released file, so its stages are named beside it

@@ -104,9 +104,16 @@ def test_a_stranger_that_breaks_spoils_its_own_stages_alone(repository: Reposito
     text = plugin.read_text()
     plugin.write_text("import os\nos.abort()\n")
     said = repository.lock().stderr
-    assert "plugin beta is broken" in said and "track/beta is gone" in said
+    assert "plugin beta is broken" in said and "track/beta is broken" in said
     models = yaml.safe_load((repository.root / "plugins.lock.yaml").read_text())["models"]
     assert models["track"]["alpha"] == yaml.safe_load(before)["models"]["track"]["alpha"]
+    assert {k: v for k, v in models["track"]["beta"].items() if k != "reason"} == {
+        "distribution": "beta", "version": "1.1", "state": "broken"
+    }  # fmt: skip
+    assert "SIGABRT" in models["track"]["beta"]["reason"]
+    bytes_before = (repository.root / "plugins.lock.yaml").read_bytes()
+    assert "unchanged" in repository.lock().stderr
+    assert (repository.root / "plugins.lock.yaml").read_bytes() == bytes_before
     assert repository.stale() == {"track-beta", "denoise-beta-blur"}
     assert ran_only(repository, "track-alpha") == []
     plugin.write_text(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import io
 import json
 import pickle
@@ -183,10 +184,17 @@ def zarr_array(folder: Path, sign: Path, *, codecs: dict, dtype: str, shape: lis
 
 @pytest.mark.parametrize("dtype", ["|O", "|u1"])
 @pytest.mark.parametrize("codecs", ZARR_CODECS)
-def test_a_pickle_among_zarrs_codecs_does_not_run(codecs: str, dtype: str, tmp_path: Path):
+def test_a_pickle_among_zarrs_codecs_does_not_run(codecs: str, dtype: str, tmp_path: Path, monkeypatch):
+    """Not even where numcodecs would unpickle, as some of its versions do unasked."""
+    import numcodecs.pickles
+
+    from hyped_bench.estimate import _of_folder
+    from hyped_bench.readers import read_obs
     from hyped_core.container.ngff import open_array
+    from hyped_core.container.spatial import read_rasters
     from hyped_core.io.tables import read_table_zarr
 
+    monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
     sign = tmp_path / "it-ran"
     movie = tmp_path / "movie.zarr"
     zarr_array(movie / "0", sign, codecs=ZARR_CODECS[codecs], dtype=dtype, shape=[1, 1, 4, 4])
@@ -194,11 +202,8 @@ def test_a_pickle_among_zarrs_codecs_does_not_run(codecs: str, dtype: str, tmp_p
     scales = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1, 1, 1]}]}]
     (movie / ".zgroup").write_text('{"zarr_format": 2}')
     (movie / ".zattrs").write_text(json.dumps({"multiscales": [{"version": "0.4", "axes": axes, "datasets": scales}]}))
-    try:
-        array, _ = open_array(movie, "movie")
-        np.asarray(array[:])
-    except Exception:  # refused by the container, or by the library when the chunk is read
-        pass
+    with pytest.raises(HypedError, match="pickle"):
+        open_array(movie, "movie")
     assert not sign.exists(), "reading the movie ran code"
 
     table = tmp_path / "table.zarr"
@@ -206,9 +211,69 @@ def test_a_pickle_among_zarrs_codecs_does_not_run(codecs: str, dtype: str, tmp_p
     (table / ".zgroup").write_text('{"zarr_format": 2}')
     (table / ".zattrs").write_text(json.dumps({"encoding-type": "anndata", "encoding-version": "0.1.0"}))
     (table / "X" / ".zattrs").write_text(json.dumps({"encoding-type": "array", "encoding-version": "0.2.0"}))
-    with pytest.raises(HypedError):
-        read_table_zarr(table)
-    assert not sign.exists(), "reading the table ran code"
+    zarr_array(table / "obs" / "cell", sign, codecs=ZARR_CODECS[codecs], dtype=dtype, shape=[2])
+    (table / "obs" / ".zgroup").write_text('{"zarr_format": 2}')
+    (table / "obs" / ".zattrs").write_text(json.dumps(
+        {"encoding-type": "dataframe", "encoding-version": "0.2.0", "_index": "cell", "column-order": []}
+    ))  # fmt: skip
+    for read in (read_table_zarr, read_obs, read_rasters, lambda folder: _of_folder(folder, "rna")):
+        with pytest.raises(HypedError, match="pickle"):
+            read(table)
+        assert not sign.exists(), "reading the table ran code"
+
+
+def test_zarrs_pickle_sings_where_nobody_refuses_it(tmp_path: Path, monkeypatch):
+    import numcodecs.pickles
+    import zarr
+
+    monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
+    sign = tmp_path / "it-ran"
+    zarr_array(tmp_path / "a", sign, codecs=ZARR_CODECS["compressor of text"], dtype="|O", shape=[2])
+    with contextlib.suppress(Exception):
+        np.asarray(zarr.open_array(str(tmp_path / "a"), mode="r")[:])
+    assert sign.exists()
+
+
+PLACES = {
+    "array of format 2": (".zarray", {"filters": [{"id": "pickle"}]}),
+    "array of format 3": ("zarr.json", {"codecs": [{"name": "bytes"}, {"name": "numcodecs.pickle"}]}),
+    "codec by its bare name": ("zarr.json", {"codecs": ["pickle"]}),
+    "in a shard": ("zarr.json", {"codecs": [{"name": "sharding_indexed", "configuration": {
+        "codecs": [{"name": "bytes"}], "index_codecs": [{"name": "numcodecs.pickle"}]}}]}),
+    "consolidated, format 2": (".zmetadata", {"metadata": {"obs/.zarray": {"compressor": {"id": "pickle"}}}}),
+    "consolidated, format 3": ("zarr.json", {"consolidated_metadata": {"metadata": {"attributes": {
+        "codecs": [{"name": "numcodecs.pickle"}]}}}}),
+    "below an array": ("0/c/0/.zarray", {"filters": None, "compressor": {"id": "pickle"}}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_pickle_is_seen_wherever_zarr_names_its_codecs(place: str, tmp_path: Path):
+    from hyped_core.io.zarrs import refuse_pickles
+
+    name, said = PLACES[place]
+    file = tmp_path / "store" / name
+    file.parent.mkdir(parents=True)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "there").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "around").symlink_to(tmp_path)
+    file.write_text(json.dumps(said))
+    with pytest.raises(HypedError, match="pickle"):
+        refuse_pickles(tmp_path / "linked")
+    file.write_text(json.dumps({"codecs": [{"name": "bytes"}], "attributes": {"name": "pickle"}}))
+    refuse_pickles(tmp_path / "linked")
+
+
+def test_every_opening_of_a_zarr_is_looked_through_first(root: Path):
+    """Who calls a library's reader of zarr folders calls ours too; the writer opens what it has written itself."""
+    found = {}
+    for file in sorted(root.glob("packages/*/src/**/*.py")):
+        calls = {ast.unparse(n.func) for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.Call)}
+        readers = {c for c in calls if c.split(".")[-1] in ("open_group", "read_zarr", "open_consolidated", "from_zarr")
+                   or c in ("zarr.open", "zarr.open_array", "zarr.load")}  # fmt: skip
+        if readers and not calls & {"refuse_pickles", "open_zarr"}:
+            found[file.name] = readers
+    assert found == {"writer.py": {"zarr.open_group"}}
 
 
 def test_no_version_of_numcodecs_is_allowed_that_unpickles(root: Path):
@@ -217,7 +282,7 @@ def test_no_version_of_numcodecs_is_allowed_that_unpickles(root: Path):
     from packaging.requirements import Requirement
 
     project = tomllib.loads((root / "packages/hyped-core/pyproject.toml").read_text())["project"]
-    asked = [Requirement(text) for text in project["optional-dependencies"]["container"]]
+    asked = [Requirement(text) for text in project["dependencies"]]
     allowed = next(r.specifier for r in asked if r.name == "numcodecs")
     unsafe = ["0.15.0", "0.15.1", *(f"0.16.{n}" for n in range(6))]  # decode pickles that a file holds, unasked
     assert not [version for version in unsafe if version in allowed]

@@ -137,6 +137,31 @@ def test_a_new_version_of_one_model_reruns_that_model_alone(pipeline: Pipeline):
     assert len([name for name in ran if name.startswith("bench-denoise")]) == 1
 
 
+def test_a_denoiser_s_stage_depends_on_the_segmenter_and_tracker_of_its_line(pipeline: Pipeline):
+    def models() -> dict[str, set[str]]:
+        """Stage of the denoisers -> the entries of plugins.lock.yaml that DVC has it depend on, its own left out."""
+        script = (
+            "import json\nfrom dvc.repo import Repo\n"
+            "locked = lambda s: [k for d in s.deps if str(d) == 'plugins.lock.yaml' for k in d.params]\n"
+            "print(json.dumps({s.addressing: locked(s) for s in Repo('.').index.stages}))\n"
+        )
+        said = json.loads(run([sys.executable, "-c", script], pipeline.root, env=pipeline.env).stdout)
+        return {name: set(keys) - {f"models.denoise.{name.partition('-')[2].partition('-')[2]}"}
+                for name, keys in said.items() if name.startswith("bench-denoise@")}  # fmt: skip
+
+    denoisers = models()
+    assert len(denoisers) > 1
+    assert all(keys == {"models.segment.fast", "models.track.lap"} for keys in denoisers.values())
+    params = pipeline.root / "params.yaml"
+    before = params.read_text()
+    edited = before.replace("segmenter: fast", "segmenter: paper").replace("tracker: lap", "tracker: laptrack")
+    params.write_text(edited)
+    other = models()
+    params.write_text(before)
+    assert other.keys() == denoisers.keys(), "another name would part it from its entry in dvc.lock"
+    assert all(keys == {"models.segment.paper", "models.track.laptrack"} for keys in other.values())
+
+
 def test_another_dataset_leaves_mini_up_to_date(pipeline: Pipeline):
     mini = set(pipeline.resolve())
     run(["hyped", "data", "use", "public"], pipeline.root, env=pipeline.real_env)

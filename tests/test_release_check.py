@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,12 @@ def spoil(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def said(release, copy: Path, package: str, tags: tuple[str, ...] = ()) -> list[str]:
-    return release.problems(copy, [package], wheels=False, tags=list(tags))[package]
+def said(release, copy: Path, package: str, tags: tuple[str, ...] = (), releasing: tuple[str, ...] = ()) -> list[str]:
+    return release.problems(copy, releasing=list(releasing), wheels=False, tags=list(tags))[package]
 
 
 def test_this_repository_is_ready(release, root: Path):
-    assert not any(release.problems(root, list(release.PACKAGES), wheels=False, tags=[]).values())
+    assert not any(release.problems(root, releasing=list(release.PACKAGES), wheels=False, tags=[]).values())
 
 
 @pytest.mark.parametrize(("file", "old", "new", "what"), [
@@ -80,10 +81,31 @@ def test_a_fragment_that_towncrier_would_lose_is_said(release, copy: Path, name:
 
 def test_versions_are_held_against_tags(release, copy: Path):
     assert "is below 0.2.0" in said(release, copy, "hyped-core", ("hyped-core-v0.2.0",))[0]
-    assert "raise the version" in said(release, copy, "hyped-core", ("hyped-core-v0.1.0",))[0]
-    assert said(release, copy, "hyped-core", ("hyped-core-v0.0.9", "hyped-seq-v3.0.0")) == []
+    assert said(release, copy, "hyped-core", ("hyped-core-v0.0.9", "hyped-core-vault", "hyped-seq-v3.0.0")) == []
     spoil(copy / "CITATION.cff", "version: 0.1.0", "version: 0.0.9")
     assert "CITATION.cff" in said(release, copy, "hyped-core")[0]
+
+
+def test_changes_since_the_last_release_hold_up_that_package_s_release_alone(release, copy: Path):
+    tags = tuple(f"{name}-v0.1.0" for name in release.PACKAGES)
+    for name in ("hyped-bench", "hyped-seq"):
+        shutil.rmtree(copy / "packages" / name / "changes")
+        start = "release notes start -->"
+        spoil(copy / "packages" / name / "CHANGELOG.md", start, f"{start}\n## [0.1.0]")
+    assert "changes/ holds" in release.pending_changes(release.read_package(copy, "hyped-core"), list(tags))
+    assert release.pending_changes(release.read_package(copy, "hyped-seq"), list(tags)) == ""
+    for releasing in ((), ("hyped-seq",)):  # a push to main; the release of a sibling
+        assert not any(said(release, copy, name, tags, releasing) for name in release.PACKAGES)
+    (problem,) = said(release, copy, "hyped-core", tags, ("hyped-core",))
+    assert "raise the version" in problem
+    spoil(copy / "packages/hyped-core/pyproject.toml", 'version = "0.1.0"', 'version = "0.1.1"')
+    spoil(copy / "CITATION.cff", "version: 0.1.0", "version: 0.1.1")
+    assert said(release, copy, "hyped-core", tags, ("hyped-core",)) == []
+
+
+def test_a_sibling_that_is_out_of_order_holds_up_every_release(release, copy: Path):
+    spoil(copy / "packages/hyped-seq/pyproject.toml", ">=0.1,<0.2", ">=0.1.1,<0.2")
+    assert "does not take hyped-core" in said(release, copy, "hyped-seq", releasing=("hyped-core",))[0]
 
 
 def test_a_version_that_says_nothing_new_is_no_release(release, copy: Path):
@@ -103,19 +125,77 @@ def test_towncrier_takes_every_fragment(release, root: Path):
             assert " ".join(fragment.read_text().split()) in drafted, f"{name}: {fragment.name} is lost"
 
 
-def test_workflows_call_targets_that_exist_and_no_exhaustive_test(root: Path):
+def steps(root: Path, workflow: str, job: str) -> list[str]:
+    """The commands of one job."""
+    content = yaml.safe_load((root / ".github" / "workflows" / f"{workflow}.yml").read_text())
+    return [line for step in content["jobs"][job]["steps"] for line in step.get("run", "").splitlines()]
+
+
+def test_workflows_call_targets_that_exist_and_each_target_is_called(root: Path):
     targets = set(re.findall(r"^([a-z-]+):", (root / "Makefile").read_text(), re.M))
-    called, lines = set(), (root / ".ci" / "run").read_text().splitlines()
-    for file in sorted((root / ".github" / "workflows").glob("*.yml")):
-        jobs = yaml.safe_load(file.read_text())["jobs"]
-        for job in jobs.values():
-            for step in job["steps"]:
-                called |= set(re.findall(r"\bmake ([a-z-]+)", step.get("run", "")))
-                lines += step.get("run", "").splitlines()
+    files = [*sorted((root / ".github" / "workflows").glob("*.yml")), root / ".ci" / "run"]
+    called = {target for file in files for target in re.findall(r"\bmake ([a-z-]+)", file.read_text())}
     assert called <= targets
-    marks = {line.partition("test-all ")[2] for line in lines if "make test-all" in line}
-    assert marks == {"""PYTEST_ARGS="-m 'slow and not exhaustive'\""""}
-    assert {"test", "test-all", "docs", "release-check", "lint", "repro", "dist"} <= called
+    assert {"test", "test-all", "docs", "release-check", "lint", "repro", "repro-check", "dist"} <= called
+
+
+def test_exhaustive_tests_run_weekly_and_by_hand_and_not_on_a_push(root: Path):
+    few = """make test-all PYTEST_ARGS="-m 'slow and not exhaustive'\""""
+    assert few in steps(root, "tests", "slow")
+    assert few in [line.strip() for line in (root / ".ci" / "run").read_text().splitlines()]
+    assert "make test-all" in steps(root, "weekly", "test-all")
+    weekly = yaml.safe_load((root / ".github" / "workflows" / "weekly.yml").read_text())
+    assert {"schedule", "workflow_dispatch"} == set(weekly[True])  # `on`, which YAML reads as a truth
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    recipe = (root / "Makefile").read_text().partition("\ntest-all:")[2].partition("\n\n")[0]
+    assert " -m pytest " in recipe and "$(PYTEST_ARGS)" in recipe
+    for line in (settings["addopts"], recipe.replace(" -m pytest ", " ")):
+        assert not re.search(r"\s-(m|k)\b|--deselect|--ignore", line), "without arguments every test runs"
+
+
+def test_a_release_is_asked_of_the_package_whose_tag_it_is(root: Path):
+    assert 'make release-check PACKAGE="$PACKAGE"' in steps(root, "release", "build")
+    assert "make release-check" in steps(root, "tests", "test")
+    asked = run(["make", "--dry-run", "release-check", "PACKAGE=hyped-core"], root, env=tool_environment()).stdout
+    assert "scripts/release_check.py hyped-core" in asked
+
+
+def test_a_run_elsewhere_is_held_against_numbers_and_not_against_bytes_of_records(root: Path):
+    lines = steps(root, "tests", "reproduce")
+    assert lines[0] == "make repro" and "make repro-check" in lines
+    assert [line.split("#")[0].split()[-1] for line in lines if "git diff" in line] == ["plugins.lock.yaml"]
+
+
+def test_repro_check_takes_what_a_metric_tolerates_and_nothing_past_it(root: Path, tmp_path: Path):
+    file = tmp_path / "metrics" / "mini" / "segment" / "fast.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"f1_iou50": 0.95, "seg": 0.8}')
+    trained = tmp_path / "metrics" / "mini" / "expression" / "gears.json"
+    trained.parent.mkdir()
+    trained.write_text('{"mse": 0.05}')
+    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    for words in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "numbers"]):
+        run(["git", *words], tmp_path)
+
+    def checked(text: str):
+        file.write_text(text)
+        return run(["sh", str(root / "scripts/repro_check.sh")], tmp_path, env=tool_environment(), check=False)
+
+    assert checked('{"f1_iou50": 0.952, "seg": 0.8}').returncode == 0
+    trained.write_text('{"mse": 0.04}')
+    within = checked('{"f1_iou50": 0.952, "seg": 0.8}')
+    assert within.returncode == 0 and "expression/gears is trained" in within.stderr and "2 metrics" in within.stderr
+    trained.write_text('{"mse": null}')
+    failed = checked('{"f1_iou50": 0.952, "seg": 0.8}')
+    assert failed.returncode == 6 and "expression/gears, which is trained, lacks numbers" in failed.stderr
+    trained.write_text('{"mse": 0.05}')
+    past = checked('{"f1_iou50": 0.97, "seg": 0.8}')
+    assert past.returncode == 6 and "PAST  segment/fast  f1_iou50" in past.stdout
+    gone = checked('{"seg": 0.8}')
+    assert gone.returncode == 6 and "only in A: segment/fast:f1_iou50" in gone.stdout
+    assert checked('{"f1_iou50": null, "seg": 0.8}').returncode == 6
+    file.unlink()
+    assert run(["sh", str(root / "scripts/repro_check.sh")], tmp_path, env=tool_environment(), check=False).returncode
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import get_args
 
 import anndata
 import numpy as np
@@ -13,12 +14,14 @@ import pytest
 
 from hyped_bench.controls.expression import NoChange, ShiftModel
 from hyped_bench.runner import prepare, run_model, score_file
-from hyped_bench.splits import LeakError
+from hyped_bench.splits import LeakError, SplitParams
+from hyped_bench.splits.folds import Kind
 from hyped_bench.tasks.expression import plain_section, score_plain
 from hyped_bench.tasks.expression.files import checked_values
 from hyped_bench.tasks.expression.names import canonical_names
+from hyped_bench.tasks.expression.plain import WITH, split_of
 from hyped_bench.tasks.expression.scale import Scale, check_scale, looks_like_counts, normalised, scale_of
-from hyped_core.errors import InvalidDataError, PluginError
+from hyped_core.errors import InvalidDataError, MissingFileError, PluginError, UsageError
 
 
 def written(screen, path, names=None, change=lambda a: a, column="perturbation"):
@@ -325,6 +328,15 @@ def test_plain_files_that_cannot_be_scored(tiny_screen, tmp_path):
         score_plain(everything, truth, perturbation="guide", split=split)
     with pytest.raises(InvalidDataError, match="what is held out"):
         plain_section(None, truth)
+    with pytest.raises(MissingFileError) as caught:
+        score_plain(everything, tmp_path / "nowhere.h5ad", split=split)
+    assert "nowhere.h5ad" in str(caught.value) and "pipeline" not in str(caught.value)
+    cells.obs = cells.obs.rename(columns={"perturbation": "guide_id"})
+    cells.write_h5ad(tmp_path / "guides.h5ad")
+    with pytest.raises(InvalidDataError, match="no obs column names perturbations") as caught:
+        plain_section(None, tmp_path / "guides.h5ad", split=split)
+    assert "--perturbation COLUMN, or rename it in the file to perturbation; there: guide_id" in str(caught.value)
+    cells.obs = cells.obs.rename(columns={"guide_id": "perturbation"})
     nameless = written(tiny_screen, tmp_path / "nameless.h5ad", column="cell_type")
     with pytest.raises(InvalidDataError, match="no obs column perturbation") as caught:
         score_plain(nameless, truth)
@@ -332,6 +344,26 @@ def test_plain_files_that_cannot_be_scored(tiny_screen, tmp_path):
     cells[cells.obs["perturbation"].isin(["control", "G00"])].copy().write_h5ad(tmp_path / "one.h5ad")
     with pytest.raises(InvalidDataError, match=r"holds one perturbation \(G00\)"):
         score_plain(written(tiny_screen, tmp_path / "g.h5ad", ["G00"]), tmp_path / "one.h5ad")
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("unseen_comb", "did you mean unseen_combination?"),
+        ("zzz", "one of unseen_combination, unseen_perturbation"),
+        ("listed", "split: {kind: listed, held_out: [NAME, ...]}"),
+        ("saved", "split: {kind: saved, file: FILE}"),
+    ],
+)
+def test_a_split_of_the_command_line_that_is_none(kind, said):
+    with pytest.raises(UsageError) as caught:
+        split_of(kind)
+    assert said in str(caught.value) and str(caught.value).startswith("--split: ")
+
+
+def test_every_split_of_the_command_line_is_one_of_a_parameter_file():
+    known = [kind for kind in get_args(Kind) if kind not in WITH]
+    assert len(known) > 10 and [SplitParams(**split_of(kind)).kind for kind in known] == known
 
 
 def _renamed(cells):

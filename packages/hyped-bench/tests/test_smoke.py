@@ -196,7 +196,7 @@ def test_where_nothing_can_be_told_the_reason_is(plug, capsys):
 
 
 def test_a_trial_uses_the_values_that_a_spec_names_for_it(plug, capsys, tmp_path):
-    quick = PLUGIN.replace(', seeded=False', ', "toyplug.models:Config", seeded=False, quick={"steps": 3}')
+    quick = PLUGIN.replace(", seeded=False", ', "toyplug.models:Config", seeded=False, quick={"steps": 3}')
     (plug / "src/toyplug/plugin.py").write_text(quick)
     config = "from hyped_core import Params\nclass Config(Params):\n    steps: int = 900\n"
     sized = "\nclass Cuts(Cuts):\n    def __init__(self, config):\n        assert config.steps == 3\n"
@@ -235,6 +235,19 @@ def test_parameters_of_ones_own_take_a_plugin_too(plug, capsys, tiny_screen):
     assert "halves" in said and "no_change" in said and CAUTION not in said
 
 
+def test_a_column_of_another_name_is_named(plug, capsys, tiny_screen, tmp_path):
+    import anndata
+
+    cells = anndata.read_h5ad(tiny_screen.folder / "screen.h5ad")
+    cells.obs = cells.obs.rename(columns={"perturbation": "guide_id"})
+    cells.write_h5ad(tmp_path / "guides.h5ad")
+    run = ["bench", "run", "--plugin", str(plug), "--cells", str(tmp_path / "guides.h5ad")]
+    run += ["--split", "unseen_combination", "--dry-run"]
+    assert hyped(run) == 3 and "--perturbation COLUMN" in capsys.readouterr().err
+    assert hyped([*run, "--perturbation", "guide_id"]) == 0
+    assert "would run" in capsys.readouterr().out
+
+
 def test_what_is_wrong_with_a_folder_is_said(plug, tmp_path, capsys):
     def refused(*given: str) -> tuple[int, str]:
         code = hyped(["bench", "run", *given])
@@ -253,6 +266,11 @@ def test_what_is_wrong_with_a_folder_is_said(plug, tmp_path, capsys):
         (("--plugin", str(tmp_path / "toyplug-sorce"), "--smoke"), 4, f"did you mean {tmp_path / 'toyplug-source'}"),
         (("--plugin", str(plug), "--smoke", "--task", "track", "--model", "alnoe"), 4, "did you mean track/alone"),
         (("--smoke", "--params", "p.yaml"), 2, "--smoke has data of its own"),
+        (("--smoke", "--perturbation", "guide_id"), 2, "--smoke has data of its own"),
+        (("--params", "p.yaml", "--perturbation", "guide_id"), 2, "are for --cells"),
+        (("--cells", "x.h5ad", "--split", "unseen_comb"), 2, "--split: there is no split 'unseen_comb'"),
+        (("--cells", "x.h5ad", "--split", "unseen_combination"), 3, "to mend: correct the path of this file of cells"),
+        (("--plugin", str(plug / "pyproject.toml"), "--smoke"), 4, f"to mend: --plugin {plug}"),
     ):
         found, said = refused(*given)
         assert found == code and words in said, (given, said)
@@ -266,6 +284,56 @@ def test_what_is_wrong_with_a_folder_is_said(plug, tmp_path, capsys):
     found, said = refused("--plugin", str(plug), "--task", "denoise", "--smoke")
     assert found == 4 and "out of luck" in said and "is broken" in said
     assert f"to mend: hyped plugins check {plug} names all that is wrong" in said
+
+
+def test_a_task_that_nobody_registers_is_no_cure(plug, capsys):
+    """The misspelt task is the plugin's: it is named as the fault, and what is registered as the cure."""
+    only = '(("halves", "expresion"), ("alone", "track"))'
+    start, _, rest = PLUGIN.partition('(("halves"')
+    (plug / "src/toyplug/plugin.py").write_text(start + only + rest[rest.index(":") :])
+    for task in ("expression", "expresion"):
+        assert hyped(["bench", "run", "--plugin", str(plug), "--task", task, "--smoke"]) == 4
+        said = capsys.readouterr().err
+        assert "its model halves names the task expresion, which nobody registers" in said
+        assert "did you mean expression?" in said and "did you mean expresion" not in said
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", "trakc", "--smoke"]) == 4
+    assert "did you mean track?; it has some of track" in capsys.readouterr().err
+
+
+def test_a_name_that_one_plugin_gives_twice_is_told_without_an_owner_that_is_not_known(plug, capsys):
+    twice = PLUGIN.replace('("alone", "track")', '("alone", "track"), ("alone", "track")')
+    (plug / "src/toyplug/plugin.py").write_text(twice)
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", "track", "--smoke"]) == 4
+    said = capsys.readouterr().err
+    assert "error: track/toyplug:alone: the model failed: toyplug 0.3 registers the model 'track/alone' 2 times" in said
+
+
+@pytest.mark.parametrize(("declared", "code"), [("", 4), (', needs=Needs(modules=("nowhere_lib",))', 5)])
+def test_a_library_that_is_absent_is_the_plugins_fault_unless_it_is_declared(plug, capsys, declared, code):
+    spec = PLUGIN.replace("import ModelSpec,", "import ModelSpec, Needs,").replace("=False", f"=False{declared}")
+    (plug / "src/toyplug/plugin.py").write_text(spec)
+    (plug / "src/toyplug/models.py").write_text("import nowhere_lib\n" + MODELS)
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", "track", "--smoke"]) == code
+    assert "pip install nowhere_lib" in capsys.readouterr().err
+
+
+def test_a_model_with_a_controls_name_has_one_name_everywhere(plug, capsys):
+    target = 'f"toyplug.models:{name.capitalize()}"'
+    spec = PLUGIN.replace('"halves"', '"additive"').replace(target, '"toyplug.models:Halves"')
+    (plug / "src/toyplug/plugin.py").write_text(spec)
+    assert hyped(["bench", "run", "--plugin", str(plug), "--task", "expression", "--smoke"]) == 0
+    said = capsys.readouterr().out
+    assert "\n  toyplug:additive against doing nothing, of 12 metrics: " in said and "toyplug_additive" not in said
+
+
+def test_what_does_nothing_is_held_against_what_does_by_name(plug, capsys):
+    assert hyped(["bench", "run", "--task", "expression", "--model", "no_change", "--smoke"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  no_change against train_mean, of 1 metric: worse on 1" in lines
+    at = lines.index("  no_change against train_mean, of 1 metric: worse on 1")
+    assert lines[at + 1].startswith("  pool_effect against doing nothing, of 12 metrics: "), "nothing of other metrics"
+    assert any(line.startswith("  train_mean against no_change, of 11 metrics: ") for line in lines)
+    assert not any("no_change against doing nothing" in line for line in lines)
 
 
 @pytest.mark.parametrize("wrong", ["toyplug.modles:Alone", "toyplug.models:Aloen", "toyplug.models.Alone:Alone"])

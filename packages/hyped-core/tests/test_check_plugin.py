@@ -401,6 +401,26 @@ def test_an_interrupt_shows_what_was_found_until_then(tmp_path, form):
         assert "project.license" in out and "1 failed" in out
 
 
+def test_a_check_whose_command_is_killed_ends_too_and_leaves_no_files(tmp_path):
+    mark, place = tmp_path / "asked", tmp_path / "tmp"
+    line = f"        open({str(mark)!r}, 'w').close(); __import__('time').sleep(1000)\n        return stack"
+    folder, _ = folders.write_plugin(tmp_path / "source", model=("        return stack", line))
+    place.mkdir()
+    process = subprocess.Popen(
+        [*HYPED, "plugins", "check", str(folder), "--only", "runs", "--seconds", "100"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(place)},
+    )  # fmt: skip
+    while not mark.exists() and process.poll() is None:
+        time.sleep(0.05)
+    assert list(place.glob("hyped-check-*"))
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while list(place.glob("hyped-check-*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not list(place.glob("hyped-check-*"))
+
+
 def test_strictness_about_an_installed_plugin_does_not_keep_its_source_from_being_checked(tmp_path, monkeypatch):
     folder, name = folders.write_plugin(tmp_path)
     site = tmp_path / "site"

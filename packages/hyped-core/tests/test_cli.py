@@ -124,7 +124,10 @@ def test_exit_code_of_each_error(run_with, tmp_path, capsys, error):
         ("raise KeyboardInterrupt", 130, "outputs that were finished stand whole"),
         ("raise click.Abort", 130, "interrupted"),
         ("raise FileNotFoundError(2, 'No such file', 'x.czi')", 3, "x.czi"),
-        ("raise PermissionError(13, 'Permission denied', 'x.czi')", 1, "HYPED_DEBUG"),
+        ("raise PermissionError(13, 'Permission denied', '.x.csv.5bce98-6-21640b0f.part')", 5, "error: x.csv: the"),
+        ("raise OSError(28, 'No space left on device')", 5, "free space on the disk"),
+        ("raise NotADirectoryError(20, 'Not a directory', 'afile/x.json')", 5, "afile/x.json: a file is where"),
+        ("raise OSError(5, 'Input/output error', 'x.czi')", 1, "HYPED_DEBUG"),
         ("raise MemoryError", 5, "memory"),
         ("open('/no/such/file')", 3, "/no/such/file"),
         ("click.get_current_context().exit(6)", 6, ""),
@@ -215,7 +218,7 @@ def test_errors_of_the_real_command_end_in_its_exit_code(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_interrupting_leaves_nothing_half_written(tmp_path, sent):
     text = (
         "import time, click\nfrom hyped_core.io.atomic import atomic_path\n@click.command()\ndef slow():\n"
@@ -225,8 +228,9 @@ def test_interrupting_leaves_nothing_half_written(tmp_path, sent):
     plugin = PLUGIN.format(commands={"slow": "slow_commands:slow"})
     make_distribution(tmp_path, "slow", {"slow_plugin": plugin, "slow_commands": text})
     (tmp_path / "work").mkdir()
-    # a shell's background job ignores interrupts
+    # a shell's background job ignores interrupts, and nohup the terminal that closes
     heed = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    heed += "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     code = f"{heed} runpy.run_module('hyped_core.cli.main', None, '__main__')"
     running = subprocess.Popen(
         [sys.executable, "-u", "-c", code, "slow"],
@@ -243,6 +247,14 @@ def test_interrupting_leaves_nothing_half_written(tmp_path, sent):
     assert running.returncode == 130 and "interrupted" in said
     assert "kept" not in said, "not every command goes on where it was"
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_under_nohup_a_terminal_that_closes_ends_nothing():
+    code = (
+        "import signal; from hyped_core.cli import main; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "main.run = lambda arguments: int(signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)\nmain.main(['doctor'])"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_groups_are_described():

@@ -9,6 +9,7 @@ import yaml
 
 from hyped_core.errors import PluginError
 from hyped_core.plugins.lock import lock_changes, lock_entries, lock_text
+from hyped_core.plugins.registry import provided_model
 from hyped_core.plugins.sources import locate, model_modules, source_files, source_hash
 from hyped_core.spec import ModelSpec
 from hyped_core.testing import isolated_host, make_distribution
@@ -118,6 +119,17 @@ def test_a_clash_lists_both(lab):
     assert {note.split()[0] for note in notes} == {"expression/ridge", "expression/net"}
 
 
+def test_no_key_holds_a_dot_and_each_names_its_model(lab):
+    """DVC splits keys at dots, and a stage asks for the model by the key."""
+    text = MODULES["lablock/plugin"].replace("lablock.", "othermodel.")
+    modules = {"other_plugin": text, "othermodel/blur": "X = 2\n"}
+    make_distribution(lab, "other.lab", modules, entry_points={"other-lab": "other_plugin"})
+    with isolated_host(lab) as host:
+        keys = list(lock_entries(host)[0]["models"]["denoise"])
+        owners = [provided_model("denoise", key, host).plugin.distribution for key in keys]
+    assert dict(zip(keys, owners)) == {"lablock:blur": "lablock", "other-lab:blur": "other.lab"}
+
+
 def test_a_new_version_is_a_change(lab):
     lock = lab / "plugins.lock.yaml"
     lock.write_text(lock_text(locked(lab)[0]))
@@ -187,6 +199,18 @@ def test_an_import_that_the_spec_does_not_name_is_noted(lab, code, unseen):
     assert "ridge" in entries["models"]["expression"]
     said = [note for note in notes if f"expression/ridge of lablock imports {unseen}, which" in note]
     assert len(said) == len(notes) == bool(unseen)
+
+
+def test_what_is_imported_and_not_named_counts_too(lab):
+    (lab / "lablock/ridge.py").write_text("from .near import far\n")
+    (lab / "lablock/near.py").write_text("from lablock.far import X as far\n")
+    (lab / "lablock/far.py").write_text("X = 1\n")
+    lock = lab / "plugins.lock.yaml"
+    lock.write_text(lock_text(locked(lab)[0]))
+    (lab / "lablock/far.py").write_text("X = 2\n")
+    entries, notes = locked(lab)
+    assert lock_changes(lock, entries) == ["expression/ridge changed"]
+    assert any("imports lablock.far, lablock.near, which" in note for note in notes)
 
 
 def test_a_package_that_is_named_counts_with_all_its_modules(lab):

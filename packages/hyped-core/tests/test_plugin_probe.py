@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 
 import pytest
 
 from hyped_core.plugins import probe, probe_process
-from hyped_core.plugins.kept import cache_folder
+from hyped_core.plugins.folder import folder_distribution
+from hyped_core.plugins.kept import cache_folder, code_beside
 from hyped_core.plugins.probe import Limits, Verdict
 from hyped_core.testing import isolated_host, make_distribution
 
@@ -97,6 +98,34 @@ def test_the_plugins_own_variables_count_and_others_do_not(folder: Path, monkeyp
     for name in ("LABORATORY", "EDITOR"):
         monkeypatch.setenv(name, "x")
         assert imports(folder) == ["here"], name
+
+
+def test_code_that_the_distribution_installed_beside_the_package_counts(folder: Path):
+    (folder / "lab_helper.py").write_text("A = 1\n")
+    (folder / "strange.py").write_text("A = 1\n")
+    record = folder / "lab-1.0.dist-info" / "RECORD"
+    record.write_text("lab/plugin.py,sha256=x,9\nlab_helper.py,sha256=x,6\nlab/__pycache__/plugin.pyc,,\ngone.py,,\n")
+    assert imports(folder) == ["child", "here"]
+    (folder / "lab_helper.py").write_text("import os\nos.abort()\n")
+    assert imports(folder) == ["child", "here"]
+    (folder / "strange.py").write_text("import os\nos.abort()\n")
+    assert imports(folder) == ["here"]
+
+
+def test_code_beside_the_package_in_a_source_folder_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source, site = tmp_path / "src", tmp_path / "site"
+    for place in ("lab/plugin.py", "helper.py", "helpers/deep/fast.so", "helpers/__init__.py", "helpers/table.csv",
+                  "data/frames/one.py", "notes.txt"):  # fmt: skip
+        (source / place).parent.mkdir(parents=True, exist_ok=True)
+        (source / place).touch()
+    make_distribution(site, "lab", {"__editable___lab_finder": ""}, entry_points={"lab": "lab.plugin"})
+    text = '[project]\nname = "lab"\nversion = "1.0"\n[project.entry-points.hyped]\nlab = "lab.plugin"\n'
+    (tmp_path / "pyproject.toml").write_text(text)
+    monkeypatch.syspath_prepend(source)
+    (editable,) = distributions(path=[str(site)])
+    for distribution in (editable, folder_distribution(tmp_path)):
+        found = {Path(path).relative_to(source).as_posix() for path, _, _ in code_beside("lab.plugin", distribution)}
+        assert found - {"lab/plugin.py"} == {"helper.py", "helpers/__init__.py", "helpers/deep/fast.so"}
 
 
 def test_a_verdict_of_harm_is_made_again_after_a_day_and_a_good_one_is_not(folder: Path, cache: Path):
@@ -223,6 +252,7 @@ def test_old_verdicts_go(folder: Path, cache: Path):
 def hyped(folder: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(folder), **variables}
     heed = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    heed += "signal.signal(signal.SIGHUP, signal.SIG_DFL); "
     code = f"{heed}runpy.run_module('hyped_core.cli.main', None, '__main__')"
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -237,7 +267,7 @@ def test_processes_at_once_do_not_trip_over_one_another(folder: Path, cache: Pat
     assert len(files) == 1 and json.loads(files[0].read_text())["found"]["harm"] == ""
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_a_look_at_once(tmp_path: Path, cache: Path, sent: signal.Signals):
     started = tmp_path / "started"
     text = f"import os, time\nopen({str(started)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
@@ -342,6 +372,34 @@ def test_it_is_looked_at_again_where_that_is_asked_for(tmp_path: Path, cache: Pa
     assert state() == "broken", "what was found is kept while the plugin is as it was"
     assert state("--again") == "active"
     assert state() == "active"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list", "--json"),
+        ("list", "--json", "--again"),
+        ("new", "{}", "--task", "track", "--dry-run"),
+        ("check", "nobody"),
+    ],
+)
+def test_commands_on_plugins_work_beside_one_that_only_now_crashes(tmp_path: Path, cache: Path, words: tuple[str, ...]):
+    """What it crashes on (a variable of others) is nothing that the verdict kept of it was made for."""
+    text = "import os\nif os.environ.get('A_DEVICE') == '9':\n    os.abort()\n"
+    make_distribution(tmp_path / "site", "lab", {"lab_plugin": text})
+
+    def run(*arguments: str, device: str = "9") -> tuple[str, str, int]:
+        process = hyped(tmp_path / "site", *arguments, A_DEVICE=device)
+        return *process.communicate(timeout=120), process.returncode
+
+    assert run("models", "list", device="1")[2] == 0
+    _, said, code = run("models", "list")
+    assert code == -signal.SIGABRT and str(tmp_path / "site" / "lab_plugin.py") in said, "its place is shown"
+    out, said, code = run("plugins", *(word.format(tmp_path / "mine") for word in words))
+    assert code == (4 if words[0] == "check" else 0), said
+    if words[0] == "list":
+        assert {row["name"]: row["state"] for row in json.loads(out)}["lab"] == "broken"
+    assert run("models", "list")[2] == 0, "what was found holds for all commands"
 
 
 DETACHED = "subprocess.Popen(['/bin/sh', '-c', 'echo $$ > {pid}; exec sleep 600'], env={{}}, start_new_session=True)"

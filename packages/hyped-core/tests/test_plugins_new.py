@@ -146,8 +146,8 @@ def test_the_range_of_the_core_holds_this_version():
     [
         ("My Model", "my-model"), ("myModel", "my-model"), ("2fast", "model-2fast"), ("a--b", "a-b"), ("-x", "x"),
         ("my.model", "my-model"), ("größe", "gro-e"), ("数", "my-model"), ("torch", "torch-model"),
-        ("json", "json-model"), ("class", "class-model"), ("hyped-core", "hyped-core-model"), ("hyped", "hyped-model"),
-        ("x" * 80, "x" * 54),
+        ("test", "test-model"), ("json", "json-model"), ("class", "class-model"), ("hyped-core", "hyped-core-model"),
+        ("hyped", "hyped-model"), ("x" * 80, "x" * 54),
     ],
 )  # fmt: skip
 def test_a_name_that_will_not_do_gets_the_closest(name: str, close: str):
@@ -160,9 +160,11 @@ def test_a_name_that_will_not_do_gets_the_closest(name: str, close: str):
 
 
 def test_names_of_models_and_authors():
-    assert check_model("a.b_c-1") == "a.b_c-1"
+    assert check_model("ab_c-1") == "ab_c-1"
     with pytest.raises(UsageError, match="use 'my_net'"):
         check_model("My Net")
+    with pytest.raises(UsageError, match="use 'n2v_0_1'"):
+        check_model("n2v-0.1")
     assert check_author("  Ann Ö. ") == "Ann Ö."
     for bad in ("", "  ", "a\nb", "a\x00", "@@year@@"):
         with pytest.raises(UsageError):
@@ -236,6 +238,14 @@ def test_a_name_that_another_has_is_warned_of(tmp_path: Path):
     assert "track/near is the name of a model of other" in done.stderr
     other = new("mine2", "--task", "segment", "--name", "near", cwd=tmp_path, PYTHONPATH=str(tmp_path / "site"))
     assert other.returncode == 0 and "warning" not in other.stderr
+    assert "each is only found as DISTRIBUTION:near" in done.stderr
+
+
+def test_a_name_of_hypeds_own_stays_with_it(tmp_path: Path):
+    pytest.importorskip("hyped_bench")
+    done = new("mine", "--task", "expression", "--name", "additive", "--dry-run", cwd=tmp_path)
+    assert "the bare name stays with hyped-bench, and this one is asked for as mine:additive" in done.stderr
+    assert "DISTRIBUTION" not in done.stderr
 
 
 def test_on_a_terminal_what_is_left_out_is_asked(tmp_path: Path):

@@ -123,9 +123,60 @@ def test_cells_keep_matrices_tables_and_notes(tmp_path, matrix):
     pd.testing.assert_frame_equal(cells.obs, kept.obs)  # what is written is not changed
 
 
+@pytest.mark.parametrize("kind", ["csr_array", "csc_array", "csr_matrix", "csc_matrix", "coo_matrix", "coo_array"])
+def test_sparse_comes_back_as_the_kind_that_it_was(tmp_path, kind):
+    rng = np.random.default_rng(1)
+    made = getattr(sp, kind)(rng.poisson(0.5, (3, 5)).astype(np.float32))
+    found = through(made, tmp_path)
+    assert type(found) is type(made) and found.dtype == made.dtype and np.array_equal(found.toarray(), made.toarray())
+    if kind.startswith("coo"):
+        return
+    cells = anndata.AnnData(made, layers={"counts": made.astype(np.int16)}, obsm={"near": made[:, :2]})
+    for sent in (cells, cells[[0, 2]]):
+        back = through(sent, tmp_path)
+        kept = sent.copy()
+        for a, b in zip((back.X, back.layers["counts"], back.obsm["near"]),
+                        (kept.X, kept.layers["counts"], kept.obsm["near"]), strict=True):  # fmt: skip
+            assert type(a) is type(b) is type(made) and a.dtype == b.dtype and np.array_equal(a.toarray(), b.toarray())
+
+
+def test_cells_keep_raw_and_parts_of_any_name_and_kind(tmp_path):
+    rng = np.random.default_rng(2)
+    cells = anndata.AnnData(
+        rng.normal(size=(3, 4)).astype(np.float32),
+        obs=pd.DataFrame(index=list("abc")),
+        var=pd.DataFrame({"symbol": list("ABCD")}, index=[f"g{i}" for i in range(4)]),
+        varm={"load/ings": rng.normal(size=(4, 2))},
+    )
+    cells.uns["x/y"] = 1
+    cells.raw = cells
+    cells = cells[:, [0, 2]].copy()
+    cells.layers["a/b"], cells.layers["0"] = rng.integers(0, 9, (3, 2)), np.array([["x", "yy"]] * 3)
+    cells.layers["half"] = rng.normal(size=(3, 2)).astype(np.float16)
+    cells.obsm["a/table"] = pd.DataFrame({"p/q": [0.1, 0.2, 0.3], "w": ["s", None, "t"]}, index=list("abc"))
+    cells.obsm["words"] = np.array([["a", None]] * 3, dtype=object)
+    cells.obsp["k/n"], cells.varp["."] = sp.csr_array(np.eye(3)), np.eye(2, dtype=bool)
+    found = through(cells, tmp_path)
+    for part in ("layers", "obsm", "varm", "obsp", "varp"):
+        sent, back = getattr(cells, part), getattr(found, part)
+        assert list(back) == list(sent)
+        for name, value in sent.items():
+            assert type(back[name]) is type(value)
+            if isinstance(value, pd.DataFrame):
+                pd.testing.assert_frame_equal(back[name], value, check_exact=True)
+                continue
+            a, b = (m.toarray() if sp.issparse(m) else m for m in (back[name], value))
+            assert a.dtype == b.dtype and np.array_equal(a, b)
+    assert found.uns["x/y"] == 1
+    assert found.raw.shape == (3, 4) and np.array_equal(found.raw.X, cells.raw.X) and found.raw.X.dtype == np.float32
+    pd.testing.assert_frame_equal(found.raw.var, cells.raw.var)
+    assert np.array_equal(found.raw.varm["load/ings"], cells.raw.varm["load/ings"])
+    assert through(anndata.AnnData(obs=pd.DataFrame(index=["a"])), tmp_path).X is None
+
+
 def test_what_cannot_go_is_named(tmp_path):
-    for value in (lambda: 1, object(), {"a": [object()]}):
-        with pytest.raises(PluginError, match=r"type (function|object)"):
+    for value in (lambda: 1, object(), {"a": [object()]}, np.ma.masked_equal([1, 2], 2)):
+        with pytest.raises(PluginError, match=r"type (function|object|MaskedArray)"):
             encode(value, tmp_path)
     with pytest.raises(PluginError, match="outside the folder"):
         decode({"__hyped__": "array", "file": "../x.npy"}, tmp_path)

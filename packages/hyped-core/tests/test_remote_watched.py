@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -94,6 +96,30 @@ def test_children_that_hold_the_pipe_or_took_a_mark_of_their_own_go_with_it(star
     assert child.look()[0] == 2, "the fork, and the one that another watches"
     child.close()
     assert gone(int(said))
+
+
+@pytest.mark.parametrize("adopts", [True, False])
+def test_one_let_go_with_nothing_to_tell_it_by_does_not_hold_up_the_end(start, gone, adopts):
+    code = (
+        f"from hyped_core.remote.memory import adopt; {'adopt()' if adopts else ''}\n"
+        "import subprocess, sys, time\n"
+        "inner = 'import subprocess; s = subprocess.Popen([\"sleep\", \"300\"], env={}, start_new_session=True); '\n"
+        "inner += 'print(s.pid)'\n"
+        "subprocess.run([sys.executable, '-c', inner], env={}, start_new_session=True)\n"
+        "print('there', flush=True); time.sleep(300)"
+    )
+    child = start(code)
+    pid = int(child.read(60))
+    assert child.read(60) == b"there\n"
+    ends = threading.Thread(target=child.close, daemon=True)  # stdout and stderr are held open by the one let go
+    ends.start()
+    ends.join(timeout=60)
+    try:
+        assert not ends.is_alive() and not child.folder.exists()
+        assert not adopts or gone(pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_memory_past_a_bound_counts_shared_pages_once(start):

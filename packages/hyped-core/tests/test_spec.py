@@ -92,6 +92,9 @@ def test_needs_are_checked_before_the_import():
         lambda: ModelSpec("Upper", "track", "a:B"),
         lambda: ModelSpec("", "track", "a:B"),
         lambda: ModelSpec("a/b", "track", "a:B"),
+        lambda: ModelSpec("n2v-0.1", "track", "a:B"),
+        lambda: ModelSpec("a\n", "track", "a:B"),
+        lambda: ModelSpec("m", "track.2d", "a:B"),
         lambda: ModelSpec("m", "Track It", "a:B"),
         lambda: ModelSpec("m", "track", "a.B"),
         lambda: ModelSpec("m", "track", "a:B", config="Config"),
@@ -105,6 +108,7 @@ def test_needs_are_checked_before_the_import():
         lambda: TaskSpec("t", "no target"),
         lambda: TaskSpec("t", "a:B", exercise="no target"),
         lambda: DatasetSpec("d", "manifest.yaml"),
+        lambda: DatasetSpec("d.2", "package:manifest.yaml"),
         lambda: HealthCheckSpec("h", "nothing"),
     ],
 )

@@ -66,6 +66,7 @@ def run(
     reference: str | None,
     cells: Path | None,
     kind: str | None,
+    perturbation: str | None,
     max_cells: int | None,
     kept: tuple[str, ...],
     plugin: Path | None,
@@ -88,9 +89,9 @@ def run(
     """Run models on tasks and score them, always beside the controls.
 
     A table of all, and verdicts in words, on stdout. One model that fails is shown as failed and harms no other;
-    where it is the only one named the exit code is 4 (5 where it lacks a dependency, hardware or memory). A model
-    that could see cells it is scored on ends the run with exit code 3. With --out a run that is stopped goes on where
-    it was, and what did not change is not run again.
+    where it is the only one named the exit code is 4 (5 where it lacks a declared dependency, hardware or memory).
+    A model that could see cells it is scored on ends the run with exit code 3. With --out a run that is stopped goes on
+    where it was, and what did not change is not run again.
 
     Models of packages other than HYPED's run in processes of their own, within limits of time and memory; so do those
     that ask for an environment of their own.
@@ -119,13 +120,13 @@ def run(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="hyped-bench-"))
         place = Path(folder) / "out" if out is None else out
         if smoke:
-            _check_smoke(reference, cells, kind, max_cells, kept)
+            _check_smoke(reference, cells, kind, perturbation, max_cells, kept)
             section = _smoke_section(place if out is not None and not dry_run else Path(folder), tasks, seed)
         else:
-            section = _section(reference, cells, kind, max_cells, kept)
+            section = _section(reference, cells, kind, perturbation, max_cells, kept)
         jobs = _jobs(section, tasks, seed=seed, device=device)
         chosen = {job.name: chosen_names(job, names, alone=alone, smoke=smoke) for job in jobs}
-        check_names(jobs, names, chosen)
+        check_names(jobs, names, chosen, keep_going=keep_going)
         for broken in default_host().broken:
             click.echo(f"note: the plugin {broken.name} ({broken.distribution} {broken.version}) is broken: "
                        f"{broken.reason}\n  to mend: {broken.mend}", err=True)  # fmt: skip
@@ -169,10 +170,8 @@ def _of_plugin(
     return tuple(wanted), tuple(names) or tuple(theirs)
 
 
-def _check_smoke(
-    reference: str | None, cells: Path | None, kind: str | None, max_cells: int | None, kept: Sequence[str]
-) -> None:
-    if reference is not None or cells is not None or kind is not None or max_cells is not None or kept:
+def _check_smoke(*others: object) -> None:
+    if any(other not in (None, ()) for other in others):
         raise UsageError("--smoke has data of its own", mend="leave --params, --cells and what goes with it out")
 
 
@@ -189,7 +188,12 @@ def _seeds(first: int, count: int) -> range:
 
 
 def _section(
-    reference: str | None, cells: Path | None, kind: str | None, max_cells: int | None, kept: Sequence[str]
+    reference: str | None,
+    cells: Path | None,
+    kind: str | None,
+    perturbation: str | None,
+    max_cells: int | None,
+    kept: Sequence[str],
 ) -> Any:
     """The parameters: those of a file, or those of a plain file of cells."""
     from hyped_core.params import read_section
@@ -197,15 +201,17 @@ def _section(
     if (reference is None) == (cells is None) or (cells is None) != (kind is None):
         raise UsageError("what is it run on?", mend="--params REF, or --cells FILE.h5ad with --split KIND")
     if cells is None:
-        if kept or max_cells is not None:
-            mend = "with --params a source has `where` and `max_cells`"
-            raise UsageError("--where and --max-cells are for --cells", mend=mend)
+        if kept or perturbation is not None or max_cells is not None:
+            mend = "with --params a source has `perturbation`, `where` and `max_cells`"
+            raise UsageError("--perturbation, --where and --max-cells are for --cells", mend=mend)
         return read_section(str(reference))
     from hyped_bench.tasks.expression import plain_section
-    from hyped_bench.tasks.expression.plain import where_of
+    from hyped_bench.tasks.expression.plain import split_of, where_of
 
-    split = {"kind": kind}
-    return {"expression": plain_section(None, cells, split=split, max_cells=max_cells, where=where_of(kept))}
+    found = plain_section(
+        None, cells, perturbation=perturbation, split=split_of(str(kind)), max_cells=max_cells, where=where_of(kept)
+    )
+    return {"expression": found}
 
 
 def _jobs(section: Any, names: Sequence[str], *, seed: int, device: str) -> list[Job]:
@@ -254,13 +260,17 @@ def _run_alone(
     from hyped_bench.records import write_metrics, write_record
     from hyped_bench.runner import run_model
     from hyped_bench.runs.seeds import differs_by_seed, merge_seeds
-    from hyped_bench.runs.strangers import complaint
+    from hyped_bench.runs.strangers import complaint, not_found
+    from hyped_core.plugins.lost import lost_model
     from hyped_core.plugins.streams import listening, printed_note
 
     job.load()
+    first = job.task.context.seed
+    lost = not_found(job, name, first) if keep_going and lost_model(job.name, name) is not None else None
     with listening() as heard:
-        if len(seeds) > 1 and differs_by_seed(job, name):
-            first = job.task.context.seed
+        if lost is not None:
+            result = lost
+        elif len(seeds) > 1 and differs_by_seed(job, name):
             result = merge_seeds([run_model(job, name, seed=None if seed == first else seed) for seed in seeds])
         else:
             result = run_model(job, name)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     "--truth", type=click.Path(path_type=Path), metavar="FILE.h5ad",
     help="Instead: measured cells, perturbed and control, counts or logs (scPerturb or GEARS style).",
 )  # fmt: skip
-@click.option("--perturbation", metavar="COLUMN", help="With --truth: obs column of perturbations (default: found).")
 @click.option(
     "--split", "kind", help="With --truth: what was held out, e.g. unseen_condition. Default: what is predicted."
 )
@@ -74,9 +73,9 @@ def score(
         job = prepare("expression", read_section(str(reference)), seed=seed)
     else:
         from hyped_bench.tasks.expression import plain_section
-        from hyped_bench.tasks.expression.plain import where_of
+        from hyped_bench.tasks.expression.plain import split_of, where_of
 
-        split = {"kind": kind} if kind else None
+        split = split_of(kind) if kind else None
         section = plain_section(
             predictions, truth, perturbation=perturbation, split=split, max_cells=max_cells, where=where_of(kept)
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hyped_bench.readers import IMAGE_SUFFIXES, existing
 from hyped_core.errors import CorruptFileError
+from hyped_core.io.zarrs import open_zarr
 
 if TYPE_CHECKING:
     from hyped_bench.runner import Job
@@ -98,12 +99,10 @@ def count_units(path: str | Path, table: str = "rna") -> tuple[str, int] | None:
 
 
 def _of_folder(folder: Path, table: str) -> tuple[str, int] | None:
-    import zarr
-
     inner = folder / "spatial.zarr" / "tables" / table
     obs = (inner if inner.is_dir() else folder) / "obs"
     if obs.is_dir():
-        group = zarr.open_group(str(obs), mode="r")
+        group = open_zarr(obs)
         return "rows", int(group[str(group.attrs["_index"])].shape[0])  # type: ignore[union-attr]
     if folder.suffix == ".hyped":
         return None

@@ -28,17 +28,21 @@ class SeedCount(click.IntRange):
 
 
 def plain_options(file_option: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add ``--max-cells`` (``max_cells``) and ``--where`` (``kept``), which go with the option that names the file."""
+    """Add ``--perturbation``, ``--max-cells`` and ``--where`` (``kept``), which go with the option of a file."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(
             "--where", "kept", multiple=True, metavar="COLUMN=VALUE",
             help=f"With {file_option}: keep only cells with this value in this obs column; may be repeated.",
         )(command)  # fmt: skip
-        return click.option(
+        command = click.option(
             "--max-cells", type=click.IntRange(min=10),
             help=f"With {file_option}: cells of each perturbation, and of control, that are used (default: 500, drawn "
             "with the seed).",
+        )(command)  # fmt: skip
+        return click.option(
+            "--perturbation", metavar="COLUMN",
+            help=f"With {file_option}: obs column of perturbations (default: found).",
         )(command)  # fmt: skip
 
     return add

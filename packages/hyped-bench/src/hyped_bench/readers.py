@@ -13,6 +13,7 @@ from hyped_core.errors import CorruptFileError, InvalidDataError, MissingFileErr
 from hyped_core.io import tables
 from hyped_core.io.hashing import digest, sha256_file
 from hyped_core.io.tables import require_columns
+from hyped_core.io.zarrs import open_zarr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 
 
-def existing(path: str | Path, mend: str = "run the pipeline up to the step that writes it") -> Path:
+def existing(path: str | Path, mend: str = "correct the path, or run the pipeline to the step that writes it") -> Path:
     """``path`` if it is there, else a `MissingFileError`."""
     found = Path(path)
     if not found.exists():
@@ -36,10 +37,8 @@ def read_obs(path: str | Path, table: str = "rna") -> pd.DataFrame:
     source = existing(path)
     try:
         if source.is_dir():
-            import zarr
-
             inner = source / "spatial.zarr" / "tables" / table
-            return read_elem(zarr.open_group(str(inner if inner.is_dir() else source), mode="r")["obs"])
+            return read_elem(open_zarr(inner if inner.is_dir() else source)["obs"])
         import h5py
 
         with h5py.File(source, "r") as file:

@@ -114,6 +114,8 @@ def use_plugin(folder: Path) -> list[Provided]:
     from hyped_core.plugins.host import default_host
     from hyped_core.plugins.registry import models
 
+    if folder.is_file():
+        raise PluginError("is a file, expected a folder", where=folder, mend=f"--plugin {folder.parent}")
     if folder.exists():
         name = normal_name(str(use_folder(folder).metadata["Name"]))
     else:
@@ -169,18 +171,28 @@ def chosen_of(found: Sequence[Provided], tasks: Sequence[str], folder: Path) -> 
     UsageError
         It is not clear which task is meant.
     PluginError
-        The plugin has no model of a task that was named.
+        The plugin has no model of a task that was named, or nobody registers the task that its model names.
     """
     from hyped_core.plugins.registry import models
+    from hyped_core.plugins.registry import tasks as registered
 
+    known = registered().names()
+    strays = [item.spec for item in found if item.spec.task not in known]
     theirs = list(dict.fromkeys(item.spec.task for item in found))
     if not tasks and len(theirs) > 1:
         raise UsageError(f"the plugin has models of {', '.join(theirs)}", mend="--task NAME says which are meant")
+    there = [task for task in theirs if task in known]
     wanted = list(tasks) or theirs
     for task in wanted:
-        if task not in theirs:
-            mend = f"{_closest(task, theirs)}it has some of {', '.join(theirs)}"
-            raise PluginError(f"the plugin has no model of the task {task}", where=folder, mend=mend)
+        if task in there:
+            continue
+        close = _closest(task, there)
+        if strays and not close:
+            said = f"its model {strays[0].name} names the task {strays[0].task}, which nobody registers"
+            mend = f"{_closest(strays[0].task, known)}known: {', '.join(known)}"
+            raise PluginError(said, where=folder, mend=mend)
+        mend = f"{close}it has some of {', '.join(there)}"
+        raise PluginError(f"the plugin has no model of the task {task}", where=folder, mend=mend)
     registry = models()
     names = [registry.handle(item, item.spec.name) for item in found if item.spec.task in wanted]
     return wanted, list(dict.fromkeys(names))

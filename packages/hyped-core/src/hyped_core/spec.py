@@ -29,14 +29,15 @@ _METHODS = {
 
 _REPORT = "report it to the model's authors, or choose another model (hyped models list)"
 
-_NAME = re.compile(r"^[a-z][a-z0-9_.-]*$")
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+"""Of all that plugins name; no dot, at which DVC splits the keys of the files it reads values from."""
 _TARGET = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 
 
 def _check_name(kind: str, name: object) -> None:
-    if not isinstance(name, str) or not _NAME.match(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PluginError(
-            f"{kind} name must be lower-case letters, digits, '_', '-' or '.' and start with a letter",
+            f"{kind} name must be lower-case letters, digits, '_' or '-' and start with a letter",
             where=repr(name),
         )
 
@@ -119,7 +120,7 @@ class ModelSpec:
 
     Attributes
     ----------
-    name : unique within the task.
+    name : unique within the task: lower-case letters, digits, ``_`` and ``-``, with a letter first.
     task : one of `TASKS`, or the name of a task that a plugin registered.
     target : ``"package.module:Class"``, called as ``Class(config)`` (``Class()`` without ``config``).
     config : ``"package.module:Config"``, a pydantic model with defaults for every field.

@@ -271,9 +271,10 @@ def raise_for(result: Result, record: Path | None = None) -> None:
     if result.status == "unavailable":
         raise MissingDependencyError(said, where=f"{result.task}/{result.model}", mend=own or None)
     if result.status == "failed":
+        owner = f" ({result.distribution} {result.version})" if result.distribution else ""
         trace = f"see {(record / 'record.json').as_posix()} for where it broke" if record is not None else ""
         raise PluginError(
             f"the model failed: {said}",
-            where=f"{result.task}/{result.model} ({result.distribution} {result.version})",
+            where=f"{result.task}/{result.model}{owner}",
             mend="; ".join(filter(None, (own, trace))) or None,
         )

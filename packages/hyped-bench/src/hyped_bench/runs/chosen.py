@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hyped_bench.runner.jobs import Job
 from hyped_bench.runs.strangers import clashing_apart
 from hyped_core.errors import UnknownNameError, UsageError
+from hyped_core.plugins.lost import lost_model
 from hyped_core.plugins.registry import get_model, models
 
 
@@ -43,13 +44,23 @@ def _handles(job: Job) -> list[str]:
     return [f"{i.plugin.distribution}:{i.spec.name}" for i in items]
 
 
-def check_names(jobs: Sequence[Job], names: Sequence[str], chosen: dict[str, list[str]]) -> None:
-    """Refuse a name that no task knows."""
-    for name in names:
-        if not any(name in own for own in chosen.values()):
-            if any(name in job.task.reference_names for job in jobs):
-                mend = "it needs sources with a simulated truth: name that in the parameters"
-                raise UsageError(f"{name} cannot be scored on these sources", mend=mend)
-            if len(jobs) == 1 and jobs[0].task.needs_model:
-                get_model(jobs[0].name, name)  # says what is close
-            raise UnknownNameError(f"no task chosen has a model called {name!r}", mend="hyped models list")
+def check_names(
+    jobs: Sequence[Job], names: Sequence[str], chosen: dict[str, list[str]], *, keep_going: bool = False
+) -> None:
+    """Refuse a name that no task knows, and choose one that is lost with its plugin: it fails beside the others.
+
+    Where no other model was named, and nothing is to keep going, that is the error that ends the run.
+    """
+    missing = [name for name in names if not any(name in own for own in chosen.values())]
+    for name in missing:
+        if any(name in job.task.reference_names for job in jobs):
+            mend = "it needs sources with a simulated truth: name that in the parameters"
+            raise UsageError(f"{name} cannot be scored on these sources", mend=mend)
+        takers = [job for job in jobs if job.task.needs_model and lost_model(job.name, name) is not None]
+        if takers and (keep_going or len(missing) < len(names)):
+            for job in takers:
+                chosen[job.name].append(name)
+            continue
+        if len(jobs) == 1 and jobs[0].task.needs_model:
+            get_model(jobs[0].name, name)  # says what is close
+        raise UnknownNameError(f"no task chosen has a model called {name!r}", mend="hyped models list")

@@ -13,7 +13,7 @@ from hyped_bench.runner.jobs import Job, Result
 from hyped_bench.runner.work import run_model
 from hyped_bench.runs.keys import Hashes, changed_parts, key_parts
 from hyped_bench.runs.seeds import differs_by_seed, merge_seeds
-from hyped_bench.runs.strangers import find_provided, unknown, unusable
+from hyped_bench.runs.strangers import find_provided, not_found, unusable
 from hyped_bench.splits import LeakError
 from hyped_core.errors import HypedError, InvalidDataError, MissingFileError, ParamsError
 from hyped_core.io.atomic import remove, write_json
@@ -134,8 +134,8 @@ def _run(job: Job, name: str, seed: int, host: PluginHost | None) -> Result:
     Nor does a name that two plugins claim, or a stranger's model that refuses what nobody gave it, or gives what no
     task can score.
     """
-    if (error := unknown(job, name, host)) is not None:
-        return unusable(job, name, str(error), seed)
+    if (missing := not_found(job, name, seed, host)) is not None:
+        return missing
     try:
         return run_model(job, name, host=host, seed=None if seed == job.task.context.seed else seed)
     except LeakError:

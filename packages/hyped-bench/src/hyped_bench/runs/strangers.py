@@ -10,6 +10,7 @@ from hyped_bench.runner.jobs import Job, Result, Status
 from hyped_core.errors import HypedError
 from hyped_core.plugins.folder import FOLDERS_VARIABLE
 from hyped_core.plugins.host import BLOCK_VARIABLE, PluginHost
+from hyped_core.plugins.lost import lost_model
 from hyped_core.plugins.registry import Provided, get_model, models, provided_model
 from hyped_core.remote.process import LONGER
 from hyped_core.spec import ModelSpec
@@ -157,6 +158,17 @@ def unknown(job: Job, name: str, host: PluginHost | None = None) -> HypedError |
     except HypedError as error:
         return error
     return None
+
+
+def not_found(job: Job, name: str, seed: int, host: PluginHost | None = None) -> Result | None:
+    """The result of a model that cannot be looked up, with whose it was where that is known; None where it can."""
+    if (error := unknown(job, name, host)) is None:
+        return None
+    lost = lost_model(job.name, name, host)
+    made = unusable(job, name, str(lost or error), seed, host=host)
+    if lost is not None:
+        made.distribution, made.version = lost.distribution, lost.version
+    return made
 
 
 def unusable(

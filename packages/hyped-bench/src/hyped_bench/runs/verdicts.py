@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hyped_bench.judgement.verdicts import Summary
 
 _WORDS = ("better", "worse", "indistinguishable", "cannot tell")
+_COUNTED = {"nothing": "doing nothing", "best_control": "the best control"}
+"""Roles of what a trial's entries are held against, in words."""
 
 
 def verdict_lines(
@@ -36,9 +38,11 @@ def verdict_lines(
     judged = declared(task)
     if not judged:
         return [], []
-    wanted = None if models is None else {name.replace(":", "_") for name in models}
+    wanted = None if models is None else {name.replace(":", "_"): name for name in models}  # folder: name
     try:
         entries = [e for e in read_entries(records / task) if wanted is None or e.model in wanted]
+        for entry in entries:
+            entry.model = entry.model if wanted is None else wanted[entry.model]
         found = judge_entries(entries, task, judged)
     except HypedError as error:  # the table stands, whatever keeps verdicts from being given
         return [], [f"no verdicts: {error}"]
@@ -55,7 +59,7 @@ def verdict_lines(
             if (head := _headed(task, summary.source)) not in lines:
                 lines.append(head)
             lines += _counted(found, summary)
-        for why, keys in _reasons(found, summary).items():
+        for why, keys in _reasons(found, summary, counted=short).items():
             lines.append(f"  cannot tell {', '.join(keys)}: {_plain(why) if short else why}")
     return lines, notes
 
@@ -69,21 +73,29 @@ def _headed(task: str, source: str) -> str:
 
 
 def _counted(found: Judgement, summary: Summary) -> list[str]:
-    """On how many metrics each word holds of an entry on a source, against doing nothing and the best control."""
+    """On how many metrics each word holds of an entry on a source, against doing nothing and the best control.
+
+    What does nothing by one metric is held against what does by another, by its name.
+    """
     from hyped_bench.judgement.verdicts import returning
 
     if (summary.source, summary.model) in returning(found.comparisons):
         return [f"  {summary.text}"]
     lines = []
-    for role, against in (("nothing", "doing nothing"), ("best_control", "the best control")):
+    idle = {row.against for row in found.comparisons if row.role == "nothing"}
+    for role, against in _COUNTED.items():
         words: dict[str, str] = {}
+        others: dict[str, None] = {}
         for one in found.verdicts:
             if (one.source, one.model, one.role) == (summary.source, summary.model, role):
                 words.setdefault(one.metric, one.word)
+                others[one.against] = None
         held = Counter(words.values())
         told = [f"{word} on {held[word]}" for word in _WORDS if held[word]]
         if told:
-            lines.append(f"  {summary.model} against {against}, of {len(words)} metrics: {', '.join(told)}")
+            named = " and ".join(others) if role == "nothing" and summary.model in idle else against
+            of = f"{len(words)} metric{'' if len(words) == 1 else 's'}"
+            lines.append(f"  {summary.model} against {named}, of {of}: {', '.join(told)}")
     return lines
 
 
@@ -93,13 +105,13 @@ def _plain(why: str) -> str:
     return f"{count}, too few for an interval" if few else why
 
 
-def _reasons(found: Judgement, summary: Summary) -> dict[str, list[str]]:
-    """Why nothing can be told of an entry on a source: reason -> metrics."""
+def _reasons(found: Judgement, summary: Summary, *, counted: bool) -> dict[str, list[str]]:
+    """Why nothing can be told of an entry on a source: reason -> metrics; of what `_counted` speaks of, or of all."""
     words = {(v.source, v.metric, v.model, v.against): v.word for v in found.verdicts}
     unable = {(c.source, c.metric): c.reason for c in found.calibration if not c.can_tell}
     reasons: dict[str, list[str]] = {}
     for row in found.comparisons:
-        if (row.source, row.model) != (summary.source, summary.model):
+        if (row.source, row.model) != (summary.source, summary.model) or (counted and row.role not in _COUNTED):
             continue
         if words.get((row.source, row.metric, row.model, row.against)) != "cannot tell":
             continue

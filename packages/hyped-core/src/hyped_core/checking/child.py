@@ -9,6 +9,7 @@ import contextlib
 import faulthandler
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from hyped_core.checking.records import CheckRecord
+from hyped_core.remote.memory import adopt
 
 Send = Callable[[dict[str, Any]], None]
 WHERE_SIGNAL = getattr(signal, "SIGUSR2", 0)
@@ -36,7 +38,8 @@ def main() -> None:
     if hasattr(faulthandler, "register"):
         faulthandler.register(WHERE_SIGNAL, all_threads=False)
     tempfile.tempdir = str(Path.cwd())  # removed with it, also where this process is ended in the middle
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    adopt()  # so that what a model lets go of is seen
+    threading.Thread(target=_follow, args=(job["host"], job["own"]), daemon=True).start()
     lock = threading.Lock()
 
     def send(message: dict[str, Any]) -> None:
@@ -49,10 +52,11 @@ def main() -> None:
     os._exit(0)  # threads or exit handlers that plugins left must not keep the process
 
 
-def _follow(parent: int) -> None:
-    """End when the process that asked is gone, however it went."""
+def _follow(parent: int, folder: str) -> None:
+    """End, and remove its folder, when the process that asked is gone, however it went."""
     while os.getppid() == parent:
         time.sleep(1.0)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ LIMIT_S = 20.0
 START_S = 30.0
 """Seconds until a child is ready beyond the limit of its first check: interpreters start slowly on busy machines."""
 MEMORY_SHARE = 0.6
-"""Share of the machine's memory that a child and its children may take together."""
+"""Share of the machine's memory that all children with their own may take together."""
 GATES = ("runs", "entry_point")
 """Where one of these takes its process along, those after it would only do so again."""
 TAIL, SHOWN = 150, 6
@@ -40,7 +41,13 @@ class Results:
 
 
 def run_checks(
-    job: dict[str, Any], who: str, *, limit: float = LIMIT_S, results: Results | None = None
+    job: dict[str, Any],
+    who: str,
+    *,
+    limit: float = LIMIT_S,
+    results: Results | None = None,
+    abreast: int = 1,
+    stop: threading.Event | None = None,
 ) -> Iterator[CheckRecord]:
     """The records of a job's checks, as they come.
 
@@ -52,12 +59,16 @@ def run_checks(
         The model or distribution that a check which takes its process along is recorded for.
     limit
         Seconds a check may take.
+    abreast
+        How many jobs share the memory of the machine.
+    stop
+        Ends it within a moment, once it is set.
     """
     waiting, known = list(job["checks"]), {}
     with in_use(job.get("python") or sys.executable):
         while waiting:
             with _Child({**job, "checks": waiting, "known": known}) as child:
-                yield from child.records(limit, results)
+                yield from child.records(limit, results, MEMORY_SHARE / abreast, stop)
             fate = child.fate
             if fate is None:
                 return
@@ -88,7 +99,7 @@ class _Child:
         folder = Path(tempfile.mkdtemp(prefix="hyped-check-"))
         variables = {**os.environ, "TMPDIR": str(folder)}  # what it leaves where it is ended goes with the folder
         self._process = WatchedProcess([sys.executable, "-c", code], folder, tail=TAIL, variables=variables)
-        self._process.write(json.dumps(job).encode() + b"\n", last=True)
+        self._process.write(json.dumps({**job, "own": str(folder), "host": os.getpid()}).encode() + b"\n", last=True)
         self._slow = "make it end in time on tiny data"
         if job["kind"] == "behaviour":
             self._slow += "; where it does no more than take long, name values that make it quick in ModelSpec.quick, "
@@ -100,11 +111,13 @@ class _Child:
     def __exit__(self, *_: object) -> None:
         self._process.close()
 
-    def records(self, limit: float, results: Results | None) -> Iterator[CheckRecord]:
-        """Records until the child has finished or met its fate."""
+    def records(
+        self, limit: float, results: Results | None, share: float, stop: threading.Event | None
+    ) -> Iterator[CheckRecord]:
+        """Records until the child has finished or met its fate, or nobody waits for them."""
         since, bound = time.monotonic(), START_S + limit
-        most = MEMORY_SHARE * 1000 * (machine_memory_gb() or float("inf"))
-        while True:
+        most = share * 1000 * (machine_memory_gb() or float("inf"))
+        while stop is None or not stop.is_set():
             try:
                 text = self._process.read(0.1)
             except EOFError:

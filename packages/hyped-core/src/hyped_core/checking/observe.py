@@ -139,7 +139,7 @@ def _host(event: str, args: tuple[Any, ...]) -> str | None:
 def _note(kind: str, path: Any) -> None:
     if isinstance(path, int):
         return
-    with contextlib.suppress(TypeError, ValueError):
+    with contextlib.suppress(TypeError, ValueError, OSError):  # OSError: the working folder is gone
         name = str(Path(os.fsdecode(path)).absolute())
         for watch in _watches:
             getattr(watch, kind).append(name)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +90,7 @@ def _installed(named: str) -> Target:
 
     points, _ = find_points(folders=plugin_folders())
     wanted = normal_name(named)
-    for point in points:
+    for point in sorted(points, key=lambda point: normal_name(owner_of(point)[0]) != wanted):  # the distribution first
         distribution, version = owner_of(point)
         if wanted in (normal_name(point.name), normal_name(distribution)):
             folder = point.dist.folder if isinstance(point.dist, FolderDistribution) else None
@@ -113,7 +117,7 @@ def check_plugin(
     install: bool = False,
     limit: float = LIMIT_S,
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[CheckRecord]:
+) -> Generator[CheckRecord, None, None]:
     """Every record of a plugin, as they come.
 
     Parameters
@@ -152,8 +156,9 @@ def check_plugin(
     asked = [name for name in only if name not in static_names]
     if static or only and not asked:
         return
-    for model in results.models:
-        for record in map(once.again, _behaviour(model, target, only, install, limit, say)):
+    models = [m for m in results.models if target.models is None or f"{m['task']}/{m['name']}" in target.models]
+    with contextlib.closing(_abreast(models, target, only, install, limit, say)) as records:
+        for record in map(once.again, records):
             told.add(record.check)
             if (record.check, record.model, record.where) not in failures:
                 yield record
@@ -162,6 +167,8 @@ def check_plugin(
             yield CheckRecord(target.distribution, name, "skipped", reason=_unasked(name, results))
 
 
+ABREAST = 4
+"""Models whose behaviour is checked at a time, at most."""
 GATES = ("syntax", "entry_point")
 """The static checks that say why a plugin cannot be loaded, so that nothing is known of what it announces."""
 
@@ -197,16 +204,50 @@ def _static(target: Target, names: list[str], limit: float, results: Results) ->
     yield from run_checks(job, target.distribution, limit=limit, results=results)
 
 
+def _abreast(models: Sequence[dict[str, Any]], *how: Any) -> Generator[CheckRecord, None, None]:
+    """The records of each model, in their order; as many are checked at a time as there are cores, up to `ABREAST`."""
+    if not models:
+        return
+    stop, found = threading.Event(), [queue.SimpleQueue[CheckRecord | BaseException | None]() for _ in models]
+    abreast = min(len(models), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1, ABREAST)
+
+    def feed(model: dict[str, Any], into: queue.SimpleQueue[CheckRecord | BaseException | None]) -> None:
+        try:
+            for record in _behaviour(model, *how, abreast, stop):
+                into.put(record)
+            into.put(None)
+        except BaseException as error:  # noqa: BLE001  raised where the records are asked for
+            into.put(error)
+
+    with ThreadPoolExecutor(abreast) as pool:
+        try:
+            for model, into in zip(models, found, strict=True):
+                pool.submit(feed, model, into)
+            for into in found:
+                while (item := into.get()) is not None:
+                    if isinstance(item, BaseException):
+                        raise item
+                    yield item
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
 def _behaviour(
-    model: dict[str, Any], target: Target, only: Sequence[str], install: bool, limit: float, say: Callable[[str], None]
+    model: dict[str, Any],
+    target: Target,
+    only: Sequence[str],
+    install: bool,
+    limit: float,
+    say: Callable[[str], None],
+    abreast: int,
+    stop: threading.Event,
 ) -> Iterator[CheckRecord]:
     from hyped_core.checking.catalogue import checks_of
     from hyped_core.plugins.folder import use_folder
     from hyped_core.remote.worker import spec_in
 
     spec = spec_in(model)
-    if target.models is not None and spec.key not in target.models:
-        return
     try:
         if spec.task not in TASKS and target.folder is not None:
             use_folder(target.folder)  # the task may be its own
@@ -241,7 +282,7 @@ def _behaviour(
         "version": target.version,
         "folder": None if target.folder is None else str(target.folder),
     }
-    for record in run_checks(job, spec.key, limit=limit):
+    for record in run_checks(job, spec.key, limit=limit, abreast=abreast, stop=stop):
         yield settled(record, expected)
 
 

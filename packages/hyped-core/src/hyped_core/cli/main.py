@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import errno
+import faulthandler
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +23,7 @@ from hyped_core.errors import (
     MissingHardwareError,
     NameClashError,
     PluginError,
+    StorageError,
     UsageError,
 )
 from hyped_core.plugins.host import (
@@ -149,20 +155,36 @@ def root() -> click.Group:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit: 0 ok, 1 failed, 2 usage, 3 data, 4 plugin, 5 missing, 6 regression."""
+    with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):  # stderr is none, or no file
+        faulthandler.enable()  # a crash shows whose code it came of
     signal.signal(signal.SIGTERM, _interrupt)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, _interrupt)
     if list(sys.argv[1:] if arguments is None else arguments)[:2] == ["plugins", "check"]:
         os.environ.pop(STRICT_VARIABLE, None)  # the command that says what is wrong has to run
     sys.exit(run(arguments))
 
 
 def _interrupt(*_: object) -> None:
-    """A polite kill is treated as an interrupt, so that temporaries are removed."""
+    """A polite kill, or a terminal that closes, is treated as an interrupt, so that temporaries are removed."""
     raise KeyboardInterrupt
+
+
+def _look_anew(words: Sequence[str]) -> None:
+    """Forget what ``hyped plugins``, which shows and mends what is broken, is not to load plugins on."""
+    if words[:1] == ["plugins"]:
+        from hyped_core.plugins import kept, probe
+
+        if words[1:2] == ["list"] and "--again" in words:
+            kept.forget()
+        else:
+            probe.doubt()
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code; errors go to stderr."""
     try:
+        _look_anew(list(sys.argv[1:] if arguments is None else arguments))
         result = root().main(args=arguments, prog_name="hyped", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
@@ -182,7 +204,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"error: {error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; outputs that were finished stand whole, and nothing half-written is left", err=True)
+        with contextlib.suppress(OSError):  # a terminal that closed takes no words
+            click.echo(
+                "interrupted; outputs that were finished stand whole, and nothing half-written is left", err=True
+            )
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -195,8 +220,27 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"):
             raise
+        if (refused := _refused(error)) is not None:
+            click.echo(f"error: {refused}", err=True)
+            return refused.exit_code
         click.echo(f"error: {error} (set {DEBUG_VARIABLE}=1 for the traceback)", err=True)
         return InvalidDataError.exit_code if isinstance(error, FileNotFoundError) else HypedError.exit_code
+
+
+def _refused(error: OSError) -> HypedError | None:
+    """What the system did not let be read or written, under the name that the user gave."""
+    from hyped_core.container.partial import storage_error
+
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if error.errno not in (*full, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return None
+    if not isinstance(error.filename, (str, bytes)):
+        return storage_error(error, "the output", ".", kept=False) if error.errno in full else None
+    path = Path(os.fsdecode(error.filename))
+    if os.access(path, os.F_OK) and not os.access(path, os.R_OK):
+        return StorageError("may not be read", where=path, mend="change its rights")
+    parts = [re.sub(r"^\.(.+)\.[0-9a-f]{6}-\d+-[0-9a-f]{8}\.part$", r"\1", part) for part in path.parts]
+    return storage_error(error, Path(*parts), path.parent, kept=False)
 
 
 if __name__ == "__main__":

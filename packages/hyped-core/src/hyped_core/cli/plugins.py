@@ -15,20 +15,20 @@ from hyped_core.plugins.host import default_host
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list on stdout.")
 @click.option("--verbose", is_flag=True, help="With the tracebacks of broken plugins, on stderr.")
-@click.option("--again", is_flag=True, help="Look anew at the plugins of others, whatever was found before.")
-def list_plugins(as_json: bool, verbose: bool, again: bool) -> None:
+@click.option(
+    "--again",
+    is_flag=True,
+    expose_value=False,  # heeded before any plugin is loaded: hyped_core.cli.main
+    help="Look anew at the plugins of others, also at those that did harm.",
+)
+def list_plugins(as_json: bool, verbose: bool) -> None:
     """List plugins with their state; a broken one with the reason and the command that mends it.
 
     broken: something of it could not be used; what is not named in the reason stays in use. A plugin of others is
-    first looked at in a process of its own, once for each of its versions; one that does harm there is left out.
+    first looked at in a process of its own; one that does harm there is left out, for a day or until it changes.
     """
     from hyped_core.cli.tables import aligned
 
-    if again:
-        from hyped_core.plugins.kept import forget
-
-        forget()
-        default_host.cache_clear()
     host = default_host()
     plugins = host.check()
     counts = {id(plugin): {hook: 0 for hook in HOOKS} for plugin in plugins}
@@ -90,13 +90,15 @@ def list_plugins(as_json: bool, verbose: bool, again: bool) -> None:
 def lock_plugins(output: Path, check: bool) -> None:
     """Write each model's distribution, version and source hash to a file that DVC stages depend on.
 
-    The same plugins give the same bytes, and an unchanged file is left untouched.
+    The same plugins give the same bytes, and an unchanged file is left untouched. A model that the dvc.yaml beside the
+    file asks for and no plugin gives is listed with its state (broken, gone, ...), so that its stage can record it.
     """
     from hyped_core.io.atomic import write_text
-    from hyped_core.plugins.lock import lock_changes, lock_entries, lock_text
+    from hyped_core.plugins.lock import add_lost, lock_changes, lock_entries, lock_text
 
     host = default_host()
     entries, notes = lock_entries(host)
+    notes += add_lost(entries, output, host)
     for plugin in host.broken:
         click.echo(f"note: plugin {plugin.name} is broken: {plugin.reason}", err=True)
     for note in notes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING
@@ -51,8 +52,9 @@ def check_plugins(
     )
     interrupted = True
     try:
-        for record in coming:
-            records.append(record)
+        with contextlib.closing(coming):
+            for record in coming:
+                records.append(record)
         interrupted = False
     finally:
         if records or not interrupted:

@@ -85,26 +85,31 @@ def _asked(what: str, known: tuple[str, ...], default: str) -> str:
 
 
 def _warn_of_taken(choice: Choice) -> None:
-    """Say where a model of the task has the name already: asking for it would then be an error."""
+    """Say where a model of the task has the name already, and how this one is asked for then."""
     from hyped_core.plugins.host import default_host
     from hyped_core.plugins.registry import models
 
     try:
-        owners = [
-            item.plugin.distribution
+        owners = {
+            item.plugin.distribution: item.plugin.own
             for item in models(default_host()).items()
-            if item.spec.task == choice.task and item.spec.name == choice.model
-        ]
+            if item.spec.task == choice.task
+            and item.spec.name == choice.model
+            and item.plugin.distribution != choice.distribution
+        }
     except HypedError as error:
         click.echo(f"note: the names of other models could not be read: {error.message}", err=True)
         return
-    others = sorted(set(owners) - {choice.distribution})
-    if others:
-        click.echo(
-            f"warning: {choice.task}/{choice.model} is the name of a model of {', '.join(others)}: installed together, "
-            f"each is only found as DISTRIBUTION:{choice.model}\n  to mend: another --name",
-            err=True,
-        )
+    if not owners:
+        return
+    asked = f"each is only found as DISTRIBUTION:{choice.model}"
+    if own := [name for name, is_own in owners.items() if is_own]:
+        asked = f"the bare name stays with {own[0]}, and this one is asked for as {choice.distribution}:{choice.model}"
+    click.echo(
+        f"warning: {choice.task}/{choice.model} is the name of a model of {', '.join(sorted(owners))}: "
+        f"installed together, {asked}\n  to mend: another --name",
+        err=True,
+    )
 
 
 def _next(folder: Path, task: str) -> str:

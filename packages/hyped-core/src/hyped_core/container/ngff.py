@@ -13,6 +13,7 @@ import numpy.typing as npt
 from hyped_core.container.extras import need
 from hyped_core.container.pyramid import level_shapes
 from hyped_core.errors import CorruptFileError, MissingFileError, UnsupportedDataError
+from hyped_core.io.zarrs import refuse_pickles
 
 if TYPE_CHECKING:
     import zarr
@@ -111,6 +112,7 @@ def open_array(path: Path, kind: str) -> tuple[zarr.Array, Layout]:
         )
     if not path.is_dir():
         raise CorruptFileError(f"is a file, not a {kind} (a zarr folder)", where=path, mend="give the folder")
+    refuse_pickles(path, arrays=())
     try:
         group = zarr.open_group(str(path), mode="r")
         attrs = dict(group.attrs)
@@ -120,6 +122,7 @@ def open_array(path: Path, kind: str) -> tuple[zarr.Array, Layout]:
         ) from error
     layout = parse(attrs, path, kind)
     level = level_path(attrs)
+    refuse_pickles(path, arrays=(level,))
     try:
         array = group[level]
         shape = array.shape

@@ -17,6 +17,7 @@ from hyped_core.container.manifest import REMAKE
 from hyped_core.container.movies import Movie
 from hyped_core.container.nuclei import element_name
 from hyped_core.errors import CorruptFileError
+from hyped_core.io.zarrs import open_zarr
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,8 +114,8 @@ def build(images: Mapping[str, Any], labels: Mapping[str, Any], tables: Mapping[
 
 def read_rasters(store: Path) -> SpatialData:
     """Images and labels of a stored SpatialData, lazy; tables are left out."""
-    spatialdata, zarr = need("spatialdata", "key frames"), need("zarr", "key frames")
-    present = set(zarr.open_group(str(store), mode="r").group_keys())
+    spatialdata = need("spatialdata", "key frames")
+    present = set(open_zarr(store).group_keys())
     wanted = tuple(kind for kind in ("images", "labels") if kind in present)
     if not wanted:
         return spatialdata.SpatialData()

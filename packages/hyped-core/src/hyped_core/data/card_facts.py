@@ -152,15 +152,15 @@ def container_facts(path: str | Path) -> ContainerFacts:
 def _cells(hd: HypedData, root: Path) -> pd.DataFrame | None:
     """``obs`` of the cells; matrices stay unread."""
     import pandas as pd
-    import zarr
     from anndata.io import read_elem
 
     from hyped_core.container.manifest import SPATIAL
+    from hyped_core.io.zarrs import open_zarr
 
     name = next((table for table in ("rna", "hto", "isoform") if table in hd.table_names), None)
     if name is None:
         return None
-    obs = read_elem(zarr.open_group(root / SPATIAL / "tables" / name, mode="r")["obs"])
+    obs = read_elem(open_zarr(root / SPATIAL / "tables" / name)["obs"])
     table = pd.DataFrame({"cell": obs.index.astype(str)})
     for column in CELL_COLUMNS:
         if column not in obs:

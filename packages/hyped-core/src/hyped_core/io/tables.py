@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hyped_core.errors import CorruptFileError, InvalidDataError, MissingDependencyError, MissingFileError
 from hyped_core.io.atomic import atomic_path
+from hyped_core.io.zarrs import refuse_pickles
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,6 +97,8 @@ def write_h5ad(path: str | Path, table: AnnData) -> None:
 def read_table_zarr(path: str | Path) -> AnnData:
     """An AnnData from a zarr folder such as ``spatial.zarr/tables/rna``; spatialdata is not imported.
 
+    A folder that names a codec which unpickles is refused before anything is decoded.
+
     Raises
     ------
     MissingFileError, CorruptFileError
@@ -103,6 +106,7 @@ def read_table_zarr(path: str | Path) -> AnnData:
     import anndata
 
     path = _exists(path, "table")
+    refuse_pickles(path)
     try:
         table = anndata.read_zarr(str(path))
     except ImportError as error:

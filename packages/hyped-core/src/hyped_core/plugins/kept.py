@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
+import itertools
 import json
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.machinery import ModuleSpec
+from importlib.metadata import Distribution
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,9 @@ CACHE_VARIABLE = "HYPED_CACHE"
 VARIABLES = ("PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH")
 """Variables that decide what an import finds; another value is another state of the code."""
 KEPT_DAYS = 90
+CODE = (".py", ".so", ".pyd", ".dll", ".dylib")
+MOST_BESIDE = 5000
+"""Files of code beside a plugin's package that count, at most: the look at them is part of every command."""
 
 
 def cache_folder() -> Path:
@@ -41,9 +48,31 @@ def stamp_of(target: str, names: Iterable[str], *more: Any) -> str:
     `VARIABLES`, and those that begin with one of ``names`` (the plugin's, its distribution's) or the package's;
     and whatever else is given.
     """
-    top = target.partition(":")[0].partition(".")[0].strip()
+    top = _top(target)
     said = [__version__, sys.executable, sys.version, target, _variables([top, *names]), sorted(_files(top))]
     return _hash([*said, _installed_stamp(), *more])
+
+
+def code_beside(target: str, distribution: Distribution | None) -> list[tuple[str, int, int]]:
+    """Path, size and time of change of a plugin's code outside its package, none of it imported.
+
+    That is what its distribution installed, and where the package lies in a source folder, its neighbours there.
+    """
+    from hyped_core.plugins.folder import FolderDistribution
+
+    found = _module(_top(target))
+    if found is None or distribution is None:
+        return []
+    try:
+        root = os.fspath(distribution.locate_file(""))  # type: ignore[call-overload]
+        record = csv.reader((distribution.read_text("RECORD") or "").splitlines())
+        named = [Path(root, row[0]) for row in record if row and row[0].endswith(CODE)]
+        home = Path(next(iter(found.submodule_search_locations or ()), found.origin or "")).parent
+    except Exception:  # noqa: BLE001  damaged metadata, or a stranger's finder: then its package alone counts
+        return []
+    in_source = home.is_absolute() and (isinstance(distribution, FolderDistribution) or not _is_same(home, root))
+    files = itertools.chain(_stated(named), _neighbours(home) if in_source else ())
+    return sorted(itertools.islice(files, MOST_BESIDE))
 
 
 def place_of(kind: str, distribution: str, *where: Any) -> Path:
@@ -79,12 +108,13 @@ def write(place: Path, stamp: str, found: Any) -> None:
                 Path(temporary).unlink()
 
 
-def forget() -> None:
-    """Remove all that is kept, so that every plugin is looked at anew."""
+def forget(which: Callable[[Any], bool] = lambda found: True) -> None:
+    """Remove what is kept, or that of it which ``which`` says yes to, so that it is found out anew."""
     with contextlib.suppress(OSError):
-        for file in _folder().iterdir():
-            with contextlib.suppress(OSError):
-                file.unlink()
+        for file in _folder().glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                if which(json.loads(file.read_text(encoding="utf-8"))["found"]):
+                    file.unlink()
 
 
 def _folder() -> Path:
@@ -105,26 +135,62 @@ def _variables(names: Iterable[str]) -> list[tuple[str, str]]:
     )
 
 
-def _files(top: str) -> Iterator[tuple[str, int, int]]:
-    """Path, size and time of change of every file of a top-level package, or of the one file of a module."""
+def _top(target: str) -> str:
+    return target.partition(":")[0].partition(".")[0].strip()
+
+
+def _module(top: str) -> ModuleSpec | None:
     from hyped_core.plugins.sources import find_module
 
     try:
-        found = find_module(top)
+        return find_module(top)
     except Exception:  # noqa: BLE001  a stranger's finder may raise anything; the import will say what is wrong
-        return
+        return None
+
+
+def _files(top: str) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of change of every file of a top-level package, or of the one file of a module."""
+    found = _module(top)
     if found is None:
         return
     places = list(found.submodule_search_locations or ())
     for place in places:
         yield from _below(place)
     if found.origin and not places:
+        yield from _stated([Path(found.origin)])
+
+
+def _stated(files: Iterable[Path]) -> Iterator[tuple[str, int, int]]:
+    """The same of the files that are there."""
+    for file in files:
         with contextlib.suppress(OSError):
-            stat = os.stat(found.origin)  # noqa: PTH116  as below
-            yield found.origin, stat.st_size, stat.st_mtime_ns
+            stat = file.stat()
+            yield str(file), stat.st_size, stat.st_mtime_ns
 
 
-def _below(folder: str) -> Iterator[tuple[str, int, int]]:
+def _neighbours(folder: Path) -> Iterator[tuple[str, int, int]]:
+    """The same of the code in a folder and in those below it that hold some, as packages do."""
+    with contextlib.suppress(OSError):
+        for place in folder.iterdir():
+            if place.suffix in CODE:
+                yield from _stated([place])
+            elif _holds_code(place):
+                yield from _below(str(place), CODE)
+
+
+def _holds_code(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(name.endswith(CODE) for name in os.listdir(folder))  # noqa: PTH208  no more than names
+    return False
+
+
+def _is_same(one: Path, other: str) -> bool:
+    with contextlib.suppress(OSError):
+        return one.samefile(other)
+    return False
+
+
+def _below(folder: str, suffixes: tuple[str, ...] = ("",)) -> Iterator[tuple[str, int, int]]:
     """The same of every file in a folder; what begins with a dot, and compiled code, is left out."""
     waiting = [folder]
     while waiting:
@@ -135,7 +201,7 @@ def _below(folder: str) -> Iterator[tuple[str, int, int]]:
                 with contextlib.suppress(OSError):
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
-                    else:
+                    elif entry.name.endswith(suffixes):
                         stat = entry.stat()
                         yield entry.path, stat.st_size, stat.st_mtime_ns
 

@@ -9,22 +9,23 @@ from typing import Any
 import yaml
 
 from hyped_core.errors import HypedError
-from hyped_core.plugins.host import PluginHost
+from hyped_core.plugins.host import PluginHost, default_host
+from hyped_core.plugins.lost import asked_models, locked_entry, lost_model
 from hyped_core.plugins.record import plain
-from hyped_core.plugins.registry import models
+from hyped_core.plugins.registry import models, provided_model
 from hyped_core.plugins.sources import model_modules, source_hash, undeclared_modules
 from hyped_core.spec import ModelSpec
 
-LOCK_FILE = "plugins.lock.yaml"
 HEADER = "# Written by `hyped plugins lock`: a stage of dvc.yaml depends on its model's entry here.\n"
 
 
 def lock_entries(host: PluginHost | None = None) -> tuple[dict[str, Any], list[str]]:
     """``{"models": {task: {model: {distribution, version, sha256}}}}`` and what had to be left out.
 
-    A name that two distributions claim is listed once for each, as ``distribution:name``.
+    A name that two distributions claim is listed once for each, as ``distribution:name``; a dot in the
+    distribution's name is ``-`` there, since DVC splits keys at dots.
     A model whose source cannot be found is left out with a note; nothing is fatal. A model that imports
-    modules of its package without naming them is noted, since a change in them goes unseen.
+    modules of its package without naming them is noted: they are hashed with it as far as imports can be read.
     """
     registry = models(host)
     tasks: dict[str, dict[str, Any]] = {}
@@ -41,14 +42,51 @@ def lock_entries(host: PluginHost | None = None) -> tuple[dict[str, Any], list[s
         if unseen:
             notes.append(
                 f"{spec.key} of {item.plugin.distribution} imports {', '.join(unseen)}, which its spec "
-                "does not name as sources: a change there will not rerun it"
+                "does not name as sources: it is taken for part of the model"
             )
-        tasks.setdefault(spec.task, {})[registry.handle(item, spec.name)] = {
+        tasks.setdefault(spec.task, {})[registry.handle(item, spec.name).replace(".", "-")] = {
             "distribution": item.plugin.distribution,
             "version": item.plugin.version,
             "sha256": digest,
         }
     return {"models": tasks}, notes
+
+
+def add_lost(entries: dict[str, Any], lock: Path, host: PluginHost | None = None) -> list[str]:
+    """Add an entry for each model that the ``dvc.yaml`` beside ``lock`` asks for and ``entries`` lacks; notes on them.
+
+    DVC ends a run where a key is missing. An entry that says ``state`` in place of the hash lets the stage run, which
+    records that its model cannot be used and leaves the others unharmed.
+    """
+    host = host or default_host()
+    notes = []
+    for task, name in asked_models(lock.parent):
+        named = entries["models"].get(task, {})
+        if name in named:
+            continue
+        made = _without_hash(task, name, lock, named, host)
+        entries["models"].setdefault(task, {})[name] = made
+        if "state" in made:
+            why = made.get("reason", "dvc.yaml asks for it, and no plugin here has it")
+            notes.append(f"{task}/{name} is {made['state']}: {why}")
+    return notes
+
+
+def _without_hash(
+    task: str, name: str, lock: Path, named: dict[str, Any], host: PluginHost
+) -> dict[str, Any]:
+    """The entry of a model that has none under the name it is asked for by."""
+    old = locked_entry(lock, task, name)
+    if (lost := lost_model(task, name, host, old)) is not None:
+        owner = {"distribution": lost.distribution, "version": lost.version}
+        return {**owner, "state": lost.state, "reason": lost.reason.partition("\n")[0]}
+    try:
+        item = provided_model(task, name, host)
+    except HypedError:
+        return {"state": "unknown"}
+    if (same := named.get(models(host).handle(item, item.spec.name))) is not None:
+        return dict(same)  # asked for with its distribution, which its name does not need
+    return {"distribution": item.plugin.distribution, "version": item.plugin.version, "state": "unread"}
 
 
 def _digest(spec: ModelSpec) -> str:
@@ -73,7 +111,8 @@ def lock_changes(path: Path, entries: dict[str, Any]) -> list[str]:
     changes += [f"{key} is gone" for key in sorted(before.keys() - after.keys())]
     for key in sorted(before.keys() & after.keys()):
         if before[key] != after[key]:
-            changes.append(f"{key} changed")
+            state = after[key].get("state") if isinstance(after[key], dict) else None
+            changes.append(f"{key} is {state}" if state else f"{key} changed")
     return changes
 
 

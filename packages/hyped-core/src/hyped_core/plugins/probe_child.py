@@ -24,8 +24,9 @@ from typing import Any
 
 from hyped_core.plugins.compatibility import FAMILY
 from hyped_core.plugins.host import PluginHost
-from hyped_core.plugins.probe_strays import adopt, ended_strays
+from hyped_core.plugins.probe_strays import ended_strays
 from hyped_core.plugins.record import said
+from hyped_core.remote.memory import adopt
 
 GRACE_S = 1.0
 """Seconds that threads started by the plugin have to end."""
@@ -35,7 +36,7 @@ GUARDED = (
 )  # fmt: skip
 """Modules whose public names every command relies on, beside all of hyped_core: a plugin leaves them as they are."""
 _SYS = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__", "exit", "modules", "excepthook")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OWN = tuple(name.replace("-", "_") for name in FAMILY)
 _PATH: list[str] = []
 _LIMITS: dict[str, tuple[int, int]] = {}

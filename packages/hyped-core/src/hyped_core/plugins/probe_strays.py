@@ -1,7 +1,6 @@
 """Processes that a plugin left behind without the variable by which they are known: the looking child ends them itself.
 
-A process with an empty environment in a session of its own is told by its parent alone, and on Linux a process may
-become the parent of all that descends from it.
+That they are its children is what tells them (`hyped_core.remote.memory.adopt`).
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -17,17 +15,7 @@ from hyped_core.remote.memory import children
 
 MARK = "HYPED_LOOK"
 """Variable by which the processes that came of a looking child are known, wherever they went."""
-_PR_SET_CHILD_SUBREAPER = 36
 _LOOK_S = 0.01
-
-
-def adopt() -> None:
-    """Become the parent of all that descends from this process, also where those between end; on Linux alone."""
-    if sys.platform.startswith("linux"):
-        with contextlib.suppress(ImportError, OSError, AttributeError):
-            import ctypes
-
-            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def ended_strays(grace_s: float) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 from hyped_core.errors import NameClashError, UnknownNameError
+from hyped_core.plugins.discovery import normal_name
 from hyped_core.plugins.host import PluginHost, Provided, default_host
 from hyped_core.spec import DatasetSpec, MetricSpec, ModelSpec, ReaderSpec, TaskSpec
 
@@ -64,7 +65,7 @@ class Registry(Generic[S]):
         distribution, _, bare = name.rpartition(":")
         items = self._by_key.get(bare, [])
         if distribution:
-            items = [item for item in items if item.plugin.distribution == distribution]
+            items = [item for item in items if normal_name(item.plugin.distribution) == normal_name(distribution)]
         else:
             items = _rightful(items)
         if not items:

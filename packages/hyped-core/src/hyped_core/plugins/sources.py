@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-from hyped_core.errors import PluginError
+from hyped_core.errors import HypedError, PluginError
 from hyped_core.spec import ModelSpec
 
 
@@ -79,32 +80,41 @@ def source_hash(modules: Iterable[str]) -> str:
 
 
 def model_modules(spec: ModelSpec) -> list[str]:
-    """The modules whose code is the model: its target's, its config's and those it names as ``sources``."""
+    """The modules whose code is the model: its target's, its config's, those it names as ``sources``, and those of its
+    package that it does not name and that they import."""
+    unseen: list[str] = []
+    with contextlib.suppress(HypedError, OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        unseen = undeclared_modules(spec)  # a stranger's source may hold anything
+    return sorted({*declared_modules(spec), *unseen})
+
+
+def declared_modules(spec: ModelSpec) -> list[str]:
+    """The modules of its target, its config and its ``sources``."""
     targets = [spec.target] if spec.config is None else [spec.target, spec.config]
     return sorted({*(target.partition(":")[0] for target in targets), *spec.sources})
 
 
 def undeclared_modules(spec: ModelSpec) -> list[str]:
-    """Modules of the model's own package that its code imports and its spec does not name as ``sources``.
+    """Modules of the model's own package that its code imports, these in turn too, and that its spec does not name.
 
-    A change in one of them would leave the model's hash, and so its results, as they are. A package is one where what
-    is imported is made in its ``__init__.py``.
+    A package is one where what is imported is made in its ``__init__.py``.
     """
-    declared = model_modules(spec)
+    declared = declared_modules(spec)
     top = spec.target.partition(":")[0].partition(".")[0]
-    found: set[str] = set()
-    for module in declared:
-        for name, path in source_files(module).items():
+    found: list[str] = []
+    waiting = list(declared)
+    while waiting:
+        for name, path in source_files(waiting.pop()).items():
             if path.suffix != ".py":
                 continue
             inner = name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
             package = inner if path.name == "__init__.py" else inner.rpartition(".")[0]
-            found.update(_imported(path, package, top))
-    return sorted(
-        module
-        for module in found
-        if not any(module == known or module.startswith(f"{known}.") for known in declared) and _has_code(module)
-    )
+            for module in _imported(path, package, top):
+                known = (module == one or module.startswith(f"{one}.") for one in (*declared, *found))
+                if not any(known) and _has_code(module):
+                    found.append(module)
+                    waiting.append(module)
+    return sorted(found)
 
 
 def _imported(path: Path, package: str, top: str) -> Iterator[str]:

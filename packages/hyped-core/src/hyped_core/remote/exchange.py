@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 _KIND = "__hyped__"
+_FORMATS = ("bsr", "coo", "csc", "csr", "dia", "dok", "lil")
 _numbers = itertools.count()
 
 
@@ -35,7 +36,7 @@ def encode(value: Any, folder: Path) -> Any:
     """
     if value is None or isinstance(value, (bool, int, float, str)) and type(value).__module__ == "builtins":
         return value
-    if isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         return _array_out(value, folder)
     if isinstance(value, np.generic):
         return {_KIND: "scalar", "value": encode(np.asarray(value), folder)}
@@ -112,10 +113,16 @@ def _objects_in(value: dict[str, Any], folder: Path) -> np.ndarray:
     return made.reshape(value["shape"])
 
 
+def _sparse_kind(value: Any) -> str:
+    """scipy's name of a sparse matrix or array, also of a view that anndata made of one."""
+    return next(c.__name__ for c in type(value).__mro__ if c.__module__.startswith("scipy.sparse"))
+
+
 def _sparse_out(value: Any, folder: Path) -> dict[str, Any]:
     rows = value if value.format in ("csr", "csc") else value.tocsr()
     parts = {name: _array_out(np.asarray(getattr(rows, name)), folder) for name in ("data", "indices", "indptr")}
-    return {_KIND: "sparse", "format": rows.format, "shape": list(rows.shape), "value": parts}
+    said = {"format": rows.format, "class": _sparse_kind(value), "shape": list(rows.shape)}
+    return {_KIND: "sparse", **said, "value": parts}
 
 
 def _sparse_in(value: dict[str, Any], folder: Path) -> Any:
@@ -123,7 +130,16 @@ def _sparse_in(value: dict[str, Any], folder: Path) -> Any:
 
     parts = [decode(value["value"][name], folder) for name in ("data", "indices", "indptr")]
     made = {"csr": sp.csr_matrix, "csc": sp.csc_matrix}[value["format"]]
-    return made(tuple(parts), shape=tuple(value["shape"]))
+    return _as_kind(made(tuple(parts), shape=tuple(value["shape"])), value["class"])
+
+
+def _as_kind(value: Any, kind: str) -> Any:
+    """A sparse matrix as scipy's class of this name."""
+    import scipy.sparse as sp
+
+    if kind.partition("_")[0] not in _FORMATS or kind.partition("_")[2] not in ("array", "matrix"):
+        raise PluginError("is no kind of sparse matrix", where=kind)
+    return value if _sparse_kind(value) == kind else getattr(sp, kind)(value)
 
 
 def _column_out(column: Any, folder: Path) -> dict[str, Any]:
@@ -185,37 +201,70 @@ def _series_in(value: dict[str, Any], folder: Path) -> pd.Series:
     return made if value["named"] else made.rename(None)
 
 
+_PARTS = ("layers", "obsm", "varm", "obsp", "varp")
+
+
+def _in_h5ad(value: Any) -> bool:
+    """Whether h5ad keeps a matrix as it is; the others go by themselves."""
+    kept = isinstance(value, np.ndarray) or getattr(value, "format", "") in ("csr", "csc")
+    return kept and value.ndim == 2 and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
+
+
+def _matrix_out(value: Any, into: Any, name: str, folder: Path) -> dict[str, Any]:
+    """A matrix of cells: under a name that h5ad can have in ``into``, or by itself."""
+    if not _in_h5ad(value):
+        return {"value": encode(value, folder)}
+    into[name] = value
+    return {"name": name, "class": "" if isinstance(value, np.ndarray) else _sparse_kind(value)}
+
+
+def _matrix_in(said: dict[str, Any], held: Any, folder: Path) -> Any:
+    if "value" in said:
+        return decode(said["value"], folder)
+    value = held[said["name"]]
+    return _as_kind(value, said["class"]) if said["class"] else value
+
+
 def _cells_out(cells: AnnData, folder: Path) -> dict[str, Any]:
-    """Matrices and tables as h5ad; ``uns`` apart, since h5ad keeps neither None nor lists of mappings."""
+    """Matrices as h5ad under numbers for names; tables and ``uns`` apart, of which h5ad does not keep all."""
     import anndata
 
+    cells = cells.to_memory() if cells.isbacked else cells
     path = _new(folder, ".h5ad")
-    plain = anndata.AnnData(
-        cells.X,
-        obs=cells.obs[[]],
-        var=cells.var[[]],
-        layers=dict(cells.layers),
-        obsm=dict(cells.obsm),
-        varm=dict(cells.varm),
-        obsp=dict(cells.obsp),
-        varp=dict(cells.varp),
-    )
+    plain = anndata.AnnData(obs=cells.obs[[]], var=cells.var[[]])
+    said: dict[str, Any] = {"X": None if cells.X is None else _matrix_out(cells.X, plain.layers, "X", folder)}
+    for part in _PARTS:
+        named = enumerate(getattr(cells, part).items())
+        into = getattr(plain, part)
+        said[part] = [[encode(key, folder), _matrix_out(value, into, str(i), folder)] for i, (key, value) in named]
     plain.write_h5ad(path)
+    raw = cells.raw
+    if raw is not None:
+        apart = anndata.AnnData(raw.X, obs=cells.obs[[]], var=raw.var, varm=dict(raw.varm))
+        said["raw"] = encode(apart, folder)
     return {
         _KIND: "cells",
         "file": path.name,
         "uns": encode(dict(cells.uns), folder),
         "obs": _table_out(cells.obs, folder),
         "var": _table_out(cells.var, folder),
+        **said,
     }
 
 
 def _cells_in(value: dict[str, Any], folder: Path) -> AnnData:
     import anndata
 
-    cells = anndata.read_h5ad(_inside(folder, value["file"]))
-    cells.obs, cells.var = _table_in(value["obs"], folder), _table_in(value["var"], folder)
+    held = anndata.read_h5ad(_inside(folder, value["file"]))
+    cells = anndata.AnnData(obs=_table_in(value["obs"], folder), var=_table_in(value["var"], folder))
+    if value["X"] is not None:
+        cells.X = _matrix_in(value["X"], held.layers, folder)
+    for part in _PARTS:
+        for key, said in value[part]:
+            getattr(cells, part)[decode(key, folder)] = _matrix_in(said, getattr(held, part), folder)
     cells.uns.update(decode(value["uns"], folder))
+    if "raw" in value:
+        cells.raw = decode(value["raw"], folder)
     return cells
 
 

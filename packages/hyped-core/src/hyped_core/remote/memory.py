@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def peak_memory_mb() -> float:
@@ -20,7 +22,6 @@ def peak_memory_mb() -> float:
     if (found := _field("VmHWM")) is not None:
         return found
     import resource
-    import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
@@ -47,7 +48,8 @@ def group_memory_mb(group: int) -> float:
 
 
 class Family:
-    """All processes that came of one: those of its group, and those that left it, told by a variable they inherited.
+    """All processes that came of one: those of its group, those that left it with a variable that they inherited, and
+    what descends from them.
 
     Without a mark the group alone counts. It is looked at through ``/proc``; where there is none, the group
     alone is ended and its memory is 0.
@@ -60,21 +62,27 @@ class Family:
 
     def members(self) -> list[int]:
         """Ids of the processes that run now."""
-        found, seen = [], {}
-        for name in _processes():
+        seen: dict[tuple[int, str], bool] = {}
+        parents: dict[tuple[int, str], int] = {}
+        running = set()
+        for pid in _processes():
             try:
-                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-                key = (name, fields[19])  # with its start: ids are given again
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                key = (pid, fields[19])  # with its start: ids are given again
                 ours = int(fields[2]) == self.group or self._known.get(key)
                 if ours is None and self._mark:
-                    ours = self._mark in Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
+                    ours = self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             except (OSError, IndexError):
                 continue  # it ended meanwhile, or is another user's
-            seen[key] = bool(ours)
-            if ours and fields[0] not in "ZX":
-                found.append(name)
+            seen[key], parents[key] = bool(ours), int(fields[1])
+            if fields[0] not in "ZX":
+                running.add(pid)
+        found = {pid for (pid, _), ours in seen.items() if ours}
+        while self._mark and (more := {key for key, ours in seen.items() if not ours and parents[key] in found}):
+            seen |= dict.fromkeys(more, True)
+            found |= {pid for pid, _ in more}
         self._known = seen
-        return found
+        return sorted(found & running)
 
     def look(self) -> tuple[int, float]:
         """How many there are, and the sum of their resident memory in MB: pages that they share count for each.
@@ -114,6 +122,18 @@ class Family:
             if not rest:
                 return
             time.sleep(0.01)
+
+
+def adopt() -> None:
+    """Become the parent of all that descends from this process, also where those between end; on Linux alone.
+
+    A process with an empty environment in a session of its own is told by its parent alone.
+    """
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(ImportError, OSError, AttributeError):
+            import ctypes
+
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def children() -> list[int]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import shutil
 import subprocess
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from hyped_core.remote.memory import Family, signal_name, way_of
 
@@ -22,6 +24,8 @@ _MODULES = "Extension modules: "
 """How the last line of `faulthandler`'s dump begins, thousands of letters that name no culprit: it is left out."""
 _LAST_S = 0.5
 """Seconds for what an ended process wrote last to come through."""
+_WAKE_S = 0.2
+"""Seconds between two looks of a reader whether anybody still waits: what a child let go may hold a pipe for ever."""
 
 
 class WatchedProcess:
@@ -62,6 +66,7 @@ class WatchedProcess:
         self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._seen, self._look_due = (0, 0.0), 0.0
         self._closed = False
+        self._over = threading.Event()
         mark = f"HYPED_CHILD_{uuid.uuid4().hex}"  # a name of its own: children of children keep the marks of all above
         place = folder / "work"
         try:
@@ -71,6 +76,7 @@ class WatchedProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
+                bufsize=0,
                 cwd=place,
                 env={**(os.environ if variables is None else variables), mark: "1"},
                 start_new_session=True,
@@ -79,6 +85,7 @@ class WatchedProcess:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         self._family = Family(self._process.pid, f"{mark}=1")
+        self._writer: threading.Thread | None = None
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._read_lines, self._read_stderr)]
         for thread in self._threads:
             thread.start()
@@ -90,13 +97,17 @@ class WatchedProcess:
 
     def write(self, text: bytes, *, last: bool = False) -> None:
         """Write to its stdin, without waiting for who reads nothing; ``last`` closes it."""
-        threading.Thread(target=self._write, args=(text, last), daemon=True).start()
+        self._writer = threading.Thread(target=self._write, args=(text, last, self._writer), daemon=True)
+        self._writer.start()
 
-    def _write(self, text: bytes, last: bool) -> None:
+    def _write(self, text: bytes, last: bool, before: threading.Thread | None) -> None:
         assert self._process.stdin is not None
+        if before is not None:
+            before.join()
+        rest = memoryview(text)
         with contextlib.suppress(ValueError, OSError):  # it is gone: reading says how
-            self._process.stdin.write(text)
-            self._process.stdin.flush()
+            while rest:
+                rest = rest[self._process.stdin.write(rest) :]
             if last:
                 self._process.stdin.close()
 
@@ -152,22 +163,42 @@ class WatchedProcess:
         return list(self._tail)
 
     def _read_lines(self) -> None:
-        assert self._process.stdout is not None
-        with contextlib.suppress(ValueError, OSError):
-            for text in self._process.stdout:
-                self._lines.put(text)
+        for text in self._lines_of(self._process.stdout):
+            self._lines.put(text)
         self._lines.put(None)
 
     def _read_stderr(self) -> None:
-        assert self._process.stderr is not None
-        with contextlib.suppress(ValueError, OSError):
-            for raw in self._process.stderr:
-                text = raw.decode(errors="replace")
-                if text.startswith(_MODULES):
-                    continue
-                self._tail.append(text.rstrip())
-                with contextlib.suppress(ValueError, OSError):  # stderr may be closed at the end of the host
-                    self._relay(text if text.endswith("\n") else f"{text}\n")  # its last may have no end
+        for raw in self._lines_of(self._process.stderr):
+            text = raw.decode(errors="replace")
+            if text.startswith(_MODULES):
+                continue
+            self._tail.append(text.rstrip())
+            with contextlib.suppress(ValueError, OSError):  # stderr may be closed at the end of the host
+                self._relay(text if text.endswith("\n") else f"{text}\n")  # its last may have no end
+
+    def _lines_of(self, pipe: IO[bytes] | None) -> Iterator[bytes]:
+        """Lines until all who could write have closed the pipe, or, once it is over, until it is empty."""
+        assert pipe is not None
+        ready = select.poll()
+        ready.register(pipe)
+        parts: list[bytes] = []
+        until = float("inf")
+        while time.monotonic() < until:
+            if not ready.poll(1000 * _WAKE_S):
+                if self._over.is_set():
+                    break
+                continue
+            if self._over.is_set() and until == float("inf"):
+                until = time.monotonic() + _LAST_S  # who goes on writing is heard no longer
+            if not (found := os.read(pipe.fileno(), 65536)):
+                break
+            *lines, rest = found.split(b"\n")
+            for text in lines:
+                yield b"".join((*parts, text, b"\n"))
+                parts.clear()
+            parts.append(rest)
+        if any(parts):
+            yield b"".join(parts)
 
     def close(self) -> None:
         """End it and all that came of it, and remove its folder."""
@@ -176,10 +207,12 @@ class WatchedProcess:
         self._closed = True
         self._family.kill()  # children may outlive the process
         self._process.wait()
-        for thread in self._threads:
-            thread.join(timeout=1)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
+        self._over.set()
+        pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
+        for thread, pipe in zip((self._writer, *self._threads), pipes, strict=True):
+            if thread is not None:
+                thread.join(timeout=1)
+            if pipe is not None and not (thread is not None and thread.is_alive()):  # else it waits at that pipe
                 with contextlib.suppress(OSError):
                     pipe.close()
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -26,7 +26,7 @@ from hyped_core.context import RunContext
 from hyped_core.errors import HypedError, ValidationError, type_and_text
 from hyped_core.plugins.streams import Counted, Heard
 from hyped_core.remote.exchange import decode, encode, line
-from hyped_core.remote.memory import peak_memory_mb
+from hyped_core.remote.memory import adopt, peak_memory_mb
 from hyped_core.spec import ModelSpec, Needs, import_target
 
 PROTOCOL = 1
@@ -257,6 +257,7 @@ def main(folder: Path) -> None:
     heard = Heard()
     sys.stdout = Counted(heard)  # type: ignore[assignment]  it does what a text stream does
     faulthandler.enable(all_threads=False)
+    adopt()  # so that the host sees what a model lets go of
     threading.Thread(target=_follow_host, args=(os.getppid(), folder), daemon=True).start()
     lock = threading.Lock()
 

@@ -13,7 +13,7 @@ LONGEST = 60
 """Letters of a name: what the generated files hold on one line."""
 
 _DISTRIBUTION = re.compile(r"^[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*$")
-_MODEL = re.compile(r"^[a-z][a-z0-9]*(?:[._-][a-z0-9]+)*$")
+_MODEL = re.compile(r"^[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*$")
 _USED = frozenset(
     {"anndata", "click", "hyped", "numpy", "packaging", "pandas", "pip", "pluggy", "pydantic", "pytest", "rich"}
     | {"scanpy", "scipy", "setuptools", "sklearn", "tests", "torch", "wheel", "yaml", "zarr"}
@@ -49,8 +49,8 @@ def check_model(name: str) -> str:
     """The name of a model; returns it. A wrong one is a `UsageError` with the closest that will do."""
     if not _MODEL.match(name) or len(name) > LONGEST:
         raise UsageError(
-            "a model's name is lower-case letters and digits, starting with a letter, words joined by '_', '-' or "
-            f"'.', at most {LONGEST}",
+            "a model's name is lower-case letters and digits, starting with a letter, words joined by '_' or '-', "
+            f"at most {LONGEST}",
             where=repr(name),
             mend=f"use {module_of(_cleaned(name))!r}",
         )
@@ -89,7 +89,7 @@ def _taken(module: str) -> str:
     """Whose name ``module`` is, or an empty text."""
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
         return "a word of the Python language"
-    if module in sys.stdlib_module_names:
+    if module in sys.stdlib_module_names or module == "test":  # the one package that Python's list leaves out
         return "a module of Python's standard library"
     if module in _OWN:
         return "a package of HYPED"

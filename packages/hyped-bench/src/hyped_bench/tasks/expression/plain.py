@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from hyped_bench.readers import dense, existing, read_cells, read_obs
+from hyped_bench.splits.folds import Kind
 from hyped_bench.tasks.expression.files import COLUMNS, predicted_column
 from hyped_bench.tasks.expression.names import canonical_names
 from hyped_bench.tasks.expression.scale import looks_like_counts
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 GLANCE = 200
 """Cells looked at to tell raw counts."""
+WITH = {"listed": "held_out: [NAME, ...]", "custom": "file: FILE", "saved": "file: FILE"}
+"""Kinds of split that a command line's name alone does not settle, and what a parameter file gives with them."""
 
 
 def score_plain(
@@ -85,6 +89,8 @@ def plain_section(
     """The section of a parameter file that `score_plain` scores by; without predictions, ``split`` is needed."""
     if max_cells is not None:
         options["max_cells"] = max_cells
+    for path in (truth, *([] if predictions is None else [predictions])):
+        existing(path, mend="correct the path of this file of cells")
     obs = read_obs(truth)
     column = perturbation or label_column(obs, truth)
     if column not in obs:
@@ -108,6 +114,19 @@ def plain_section(
     return {"sources": [source]}
 
 
+def split_of(kind: str) -> dict[str, Any]:
+    """``--split KIND`` of a command line as `ExpressionSource.split`."""
+    if kind in WITH:
+        mend = f"give --params REF, where a source has `split: {{kind: {kind}, {WITH[kind]}}}`"
+        raise UsageError(f"{kind} alone does not say what is held out", where="--split", mend=mend)
+    named = [known for known in get_args(Kind) if known not in WITH]
+    if kind not in named:
+        close = difflib.get_close_matches(kind, named, n=1)
+        mend = f"did you mean {close[0]}?" if close else f"one of {', '.join(named)}"
+        raise UsageError(f"there is no split {kind!r}", where="--split", mend=mend)
+    return {"kind": kind}
+
+
 def where_of(pairs: Sequence[str]) -> dict[str, str]:
     """``COLUMN=VALUE`` of a command line as `ExpressionSource.where`."""
     if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
@@ -127,11 +146,13 @@ def label_column(obs: pd.DataFrame, where: str | Path) -> str:
     for column in present:
         if CONTROL in canonical_names(obs[column].astype(str)).values():
             return column
+    name = "name the column with --perturbation COLUMN, or rename it in the file to perturbation"
+    call = f"call the control cells of {' or '.join(present)} control; or else " if present else ""
     raise InvalidDataError(
         "no obs column names perturbations and control cells"
         + (f" ({', '.join(present)}: no cell is called control or ctrl)" if present else ""),
         where=where,
-        mend=f"say which column does; looked for: {', '.join(COLUMNS)}",
+        mend=f"{call}{name}; there: {', '.join(map(str, obs))}; looked for: {', '.join(COLUMNS)}",
     )
 
 

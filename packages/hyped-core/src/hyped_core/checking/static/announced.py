@@ -117,7 +117,7 @@ def _better(name: str, value: Any) -> Any:
     """What was probably meant by a value that a field cannot have; None where that cannot be told."""
     text = value if isinstance(value, str) else ""
     if name == "name":
-        return re.sub(r"[^a-z0-9_.-]+", "-", text.lower()).lstrip("0123456789_.-").rstrip("-") or None
+        return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).lstrip("0123456789_-").rstrip("-") or None
     if name in ("target", "config"):
         module, _, attribute = re.sub(r"\.py\b", "", text.replace("/", ".")).replace(":", ".").rpartition(".")
         good = re.fullmatch(r"[A-Za-z_][\w.]*", module) and attribute.isidentifier()

@@ -115,6 +115,10 @@ def contributions(package: Package) -> Iterator[Problem]:
                     where = trace_place(package, plugin.traceback, place) if " raised " in reason else ""
                     where = where or defined(package, module, place) or module_place(package, module)
                     yield Problem(f"{where}: {place}", reason.removeprefix(f"{place} "), _mend(place, reason))
+        if plugin.hooks and not plugin.faults and not any(map(package.host.collect, plugin.hooks)):
+            hook = plugin.hooks[0]
+            where = defined(package, module, hook) or module_place(package, module)
+            yield Problem(f"{where}: {hook}", "gives no record", f"yield {HOOKS[hook].__name__}(...)")
 
 
 def _misspelt(package: Package, module: str, name: str) -> Problem:
@@ -177,6 +181,12 @@ def names(package: Package) -> Iterator[Problem]:
                 shown = f"{where or hook}: {_shown(name)}"
                 yield Problem(shown, f"{taken[name]} has this name too", "choose another name")
     yield from _taken_suffixes(package)
+    plugins = {plugin.name: plugin.distribution for plugin in package.others.plugins}
+    for point in package.points:
+        if owner := plugins.get(point.name):
+            mend = f"give the entry point a name of its own, like {package.name}"
+            reason = f"{owner} calls its plugin {point.name!r} too: one is left out"
+            yield Problem(package.point_place(point), reason, mend)
     hosts = (package.others, package.host)
     known = {*TASKS, *(item.spec.name for host in hosts for item in host.collect("hyped_tasks"))}
     for spec in package.models():

@@ -119,12 +119,15 @@ def _unimportable(package: Package, spec: ModelSpec, name: str, field: str, erro
     if isinstance(cause, SyntaxError) and here:
         raise CheckSkipped(f"{here} is not Python: see the check 'syntax'") from error
     absent = cause.name if isinstance(cause, ModuleNotFoundError) else None
-    if absent and absent.partition(".")[0] in package.tops:
-        close = closest_module(package, absent)
+    top = (absent or "").partition(".")[0]
+    if absent and (top in package.tops or not here and top == module.partition(".")[0]):
+        absent = absent if here else module
+        rest = absent.partition(".")[2]
+        moved = next((f"{own}.{rest}" for own in package.tops if f"{own}.{rest}" in package.modules), "")
+        close = moved or closest_module(package, absent)
         mend = f"did you mean {close}?" if close else f"modules: {', '.join(package.modules)}"
         return Problem(f"{here}: {absent}" if here else where, f"there is no module {absent}", mend)
     if absent:
-        top = absent.partition(".")[0]
         if any(problem.message.startswith(f"imports {top},") for problem in libraries_declared(package)):
             raise CheckSkipped(f"{absent} is not installed: see the check 'libraries_declared'") from error
         mend = f"pip install {distribution_of(absent)}{name_guessed(absent)}; where users may lack it, name it in "
@@ -255,6 +258,6 @@ CHECKS = (
     ModelCheck("config", "Users set parameters by name in YAML: each needs a default, a type and a sentence, and a "
                "misspelt one has to be an error.", config),
     ModelCheck("needs", "Users without an optional library need the command that installs it.", needs),
-    ModelCheck("sources", "A change in a module that is not named leaves old results in place.", sources),
+    ModelCheck("sources", "Old results stay where what changed is neither named nor found by its imports.", sources),
     ModelCheck("expected_failures", "An excuse for a check that does not exist excuses nothing.", expected_failures),
 )  # fmt: skip
