@@ -60,7 +60,8 @@ def test_metrics_files_take_the_task_from_their_folder(loose, tmp_path):
     for run, value in (("a", 30.0), ("b", 30.2)):
         (tmp_path / run / "denoise").mkdir(parents=True)
         (tmp_path / run / "denoise" / "tv.json").write_text(json.dumps({"psnr": value}))
-    assert compare_runs(tmp_path / "a", tmp_path / "b").agrees
+    for inner in ("", "denoise", "denoise/tv.json"):
+        assert compare_runs(tmp_path / "a" / inner, tmp_path / "b" / inner).agrees
 
 
 def test_a_file_of_tolerances_goes_before_all(loose, tmp_path, capsys):

@@ -106,7 +106,8 @@ def compare_runs(
         if _failed(a) and _failed(b):
             result.failed.append(name)
             continue
-        _compare(name, a, b, allowed, result)
+        task = a.get("task") or Path(first, name).absolute().parent.name  # of a metrics file: mini/track/lap.json
+        _compare(name, task, a, b, allowed, result)
     return result
 
 
@@ -118,10 +119,9 @@ def _failed(record: dict[str, Any]) -> bool:
 
 
 def _compare(
-    name: str, first: dict[str, Any], second: dict[str, Any], allowed: Tolerances, result: Comparison
+    name: str, task: str, first: dict[str, Any], second: dict[str, Any], allowed: Tolerances, result: Comparison
 ) -> None:
     a, b = first["metrics"], second["metrics"]
-    task = first.get("task") or _task_of(name)
     joined = f"{name}:" if name else ""
     result.only_first += [joined + key for key in sorted(set(a) - set(b))]
     result.only_second += [joined + key for key in sorted(set(b) - set(a))]
@@ -133,12 +133,6 @@ def _compare(
             continue
         size = max(abs(x or 0.0), abs(y or 0.0))
         result.differences.append(Difference(name, key, x, y, absolute + relative * size))
-
-
-def _task_of(name: str) -> str | None:
-    """The task of a metrics file by its folder (``mini/track/lap``)."""
-    parts = name.split("/")
-    return parts[-2] if len(parts) > 1 else None
 
 
 def _different(a: Any, b: Any, place: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
