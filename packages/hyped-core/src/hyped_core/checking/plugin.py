@@ -228,6 +228,14 @@ def _abreast(models: Sequence[dict[str, Any]], *how: Any) -> Generator[CheckReco
                     if isinstance(item, BaseException):
                         raise item
                     yield item
+        except KeyboardInterrupt:  # what others have found meanwhile is shown too
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            while any(not into.empty() for into in found):
+                item = next(into for into in found if not into.empty()).get()
+                if isinstance(item, CheckRecord):
+                    yield item
+            raise
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

@@ -50,21 +50,23 @@ def check_plugins(
         limit=seconds,
         say=lambda text: click.echo(f"checking {text}", err=True),
     )
-    interrupted = True
+    whole, interrupted = False, False
     try:
         with contextlib.closing(coming):
             for record in coming:
                 records.append(record)
-        interrupted = False
+        whole = True
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
-        if records or not interrupted:
-            spent = time.monotonic() - started
-            if as_json:
-                found = json_of(shown, records, spent)
-                click.echo(json.dumps({**found, "ok": found["ok"] and not interrupted}, indent=2))
-            else:
-                said = as_text(shown, records, spent, verbose=verbose)
-                click.echo(f"{said}\ninterrupted: the checks that follow were not run" if interrupted else said)
+        spent = time.monotonic() - started
+        if as_json and (records or whole or interrupted):
+            found = json_of(shown, records, spent)
+            click.echo(json.dumps({**found, "ok": found["ok"] and whole}, indent=2))
+        elif records or whole or interrupted:
+            said = as_text(shown, records, spent, verbose=verbose)
+            click.echo(said if whole else f"{said}\ninterrupted: the checks that follow were not run")
     bad = sum(record.bad for record in records)
     if bad:
         raise PluginError(

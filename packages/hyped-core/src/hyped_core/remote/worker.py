@@ -29,7 +29,7 @@ from hyped_core.remote.exchange import decode, encode, line
 from hyped_core.remote.memory import adopt, peak_memory_mb
 from hyped_core.spec import ModelSpec, Needs, import_target
 
-PROTOCOL = 1
+PROTOCOL = 2
 LOCAL_ONLY = ("denoise_frames",)
 """Methods that take or give functions and frames one by one: they stay in one process."""
 FOLDERS_VARIABLE = "HYPED_PLUGIN_FOLDERS"
