@@ -24,7 +24,7 @@ from hyped_core.remote.locks import in_use
 from hyped_core.remote.memory import is_watched
 from hyped_core.remote.watched import WatchedProcess
 
-PROTOCOL = 1
+PROTOCOL = 2
 LOOK_S = 0.05
 """Seconds between two looks at the memory of the process and its children."""
 STDERR_LINES = 20
